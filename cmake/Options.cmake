@@ -1,0 +1,23 @@
+# Compile options shared by every target.
+add_library(cmir_options INTERFACE)
+target_include_directories(cmir_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(cmir_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror
+  -Wno-missing-field-initializers)
+target_link_libraries(cmir_options INTERFACE fmt::fmt)
+
+if(CMIR_SANITIZE)
+  target_compile_options(cmir_options INTERFACE -fsanitize=${CMIR_SANITIZE} -fno-omit-frame-pointer -g1)
+  target_link_options(cmir_options INTERFACE -fsanitize=${CMIR_SANITIZE})
+  if(CMIR_SANITIZE MATCHES "undefined")
+    target_compile_options(cmir_options INTERFACE -fno-sanitize-recover=all)
+  endif()
+endif()
+if(CMIR_COVERAGE)
+  target_compile_options(cmir_options INTERFACE --coverage -O1)
+  target_link_options(cmir_options INTERFACE --coverage)
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()

@@ -1,0 +1,81 @@
+// How a kernel is declared, registered and run.
+//
+// A kernel is a struct of pointers and sizes (its arguments, and with its comment the whole contract) plus one function
+// per instruction set that takes it. The argument type is the key: `run(device, LayerNormForward<float>{...})`
+// finds the best registered variant. Kernels never allocate, never print, and take scratch memory as an argument.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/device.h"
+#include "core/dtype.h"
+#include "core/error.h"
+
+namespace cmir::kernels {
+
+/// Instruction sets that the CPU kernels are compiled for, in rising order. `baseline` is any x86-64 (or other CPU).
+enum class Isa { baseline, avx2, avx512 };
+inline constexpr int kIsaCount = 3;
+std::string_view name_of(Isa isa);
+
+/// The best set that this CPU has, or the lower one named by the environment variable CMIR_ISA.
+Isa active_isa();
+/// For tests and benchmarks: use a set that the CPU has. Throws if it lacks it.
+void set_active_isa(Isa isa);
+bool cpu_supports(Isa isa);
+
+struct KernelInfo {
+  std::string name;  ///< Args::name plus the dtype: "layer_norm_forward<f32>"
+  std::array<bool, kIsaCount> cpu{};
+};
+/// Every registered kernel, by name.
+std::vector<KernelInfo> registered_kernels();
+
+namespace detail {
+void note_registration(std::string name, Isa isa);
+}
+
+template <class Args>
+struct Variants {
+  using Function = void (*)(const Args&);
+  static inline constinit std::array<Function, kIsaCount> cpu{};
+};
+
+template <class Args>
+struct ScalarOf;
+template <template <class> class Args, class T>
+struct ScalarOf<Args<T>> {
+  using type = T;
+};
+
+/// Registers the functions as the CPU variants of their argument types for one instruction set:
+/// `const RegisterCpu registered{kIsa, &forward<float>, &forward<double>};`
+struct RegisterCpu {
+  template <class... Args>
+  explicit RegisterCpu(Isa isa, void (*... functions)(const Args&)) {
+    ((Variants<Args>::cpu[static_cast<int>(isa)] = functions), ...);
+    (detail::note_registration(
+         fmt::format("{}<{}>", Args::name,
+                     cmir::name_of(dtype_of<typename ScalarOf<Args>::type>)),
+         isa),
+     ...);
+  }
+};
+
+/// Runs the kernel on the device, with the best registered instruction set not above active_isa().
+template <class Args>
+void run(Device device, const Args& args) {
+  if (!device.is_cpu()) {
+    fail(ErrorKind::usage, Args::name, "has no kernel for device {} in this build; use cpu",
+         device.to_string());
+  }
+  for (int isa = static_cast<int>(active_isa()); isa >= 0; --isa) {
+    if (auto* function = Variants<Args>::cpu[isa]) return function(args);
+  }
+  fail(ErrorKind::internal, Args::name, "no CPU kernel is linked in");
+}
+
+}  // namespace cmir::kernels
