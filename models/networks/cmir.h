@@ -1,0 +1,122 @@
+// CmIR (sections 2 and 3 of the method): unimodal networks, encoders g_m, decoders r_m, predictor h
+// and the losses; the vanilla framework and the ablations are the same model with parts left out.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/config.h"
+#include "models/networks/input.h"
+#include "models/networks/module.h"
+#include "models/networks/unimodal.h"
+
+namespace cmir {
+
+/// Terms of Eq. 9, each a scalar; an ablated or disabled term is an undefined Variable. Vectors
+/// have one entry per modality, before their weights; `total` is weighted and is what backward()
+/// starts from.
+struct LossTerms {
+  Variable prediction;
+  std::vector<Variable> invariance;
+  std::vector<Variable> decorrelation;
+  std::vector<Variable> reconstruction;
+  Variable total;
+};
+
+struct ForwardOutput {
+  Variable prediction;  ///< [samples, outputs]: regression values or logits
+  LossTerms losses;     ///< all terms in training; in inference only `prediction`; all undefined
+                        ///< without labels
+};
+
+/// What each modality's networks make of the clean input; [samples, d] each.
+struct Representation {
+  std::string modality;
+  Variable unimodal;   ///< X_m
+  Variable invariant;  ///< Z_m^inv; undefined in the vanilla framework
+  Variable spurious;   ///< Z_m^spu; undefined too where both R_dec and R_rec are ablated
+};
+
+/// training: corruption [noise].train, K noisy variants, dropout, every loss. inference: corruption
+/// [noise].test, clean variant only; records no graph.
+enum class Mode { training, inference };
+
+/// g_m: FC(d, d'), ReLU, FC(d', d'), ReLU, and two heads FC(d', d).
+struct Encoder {
+  Linear trunk0, trunk2, invariant, spurious;
+
+  Encoder(ParameterStore& store, const std::string& prefix, std::int64_t width, std::int64_t hidden,
+          bool with_spurious);
+  /// The trunk's output [rows, d'].
+  Variable trunk(const Variable& x) const;
+};
+
+/// r_m: concat(Z_inv, Z_spu), FC(2d, d'), ReLU, FC(d', d'), ReLU, FC(d', d).
+struct Decoder {
+  Linear layer0, layer2, layer4;
+
+  Decoder(ParameterStore& store, const std::string& prefix, std::int64_t width,
+          std::int64_t hidden);
+  Variable operator()(const Variable& invariant, const Variable& spurious) const;
+};
+
+/// h, in either reading of Fig. 7. A: FC(in, d'), ReLU, FC(d', d), FC(d, d'), ReLU, FC(d',
+/// outputs). B: the same with d' for d.
+struct Predictor {
+  Linear layer0, layer2, layer3, layer5;
+  double dropout = 0;
+
+  Predictor(ParameterStore& store, const std::string& prefix, std::int64_t in,
+            const ModelConfig& config);
+  Variable operator()(const Variable& x, DropoutSites& sites) const;
+};
+
+class Model {
+ public:
+  /// `data` describes the modalities that `config.data.modalities` names. All random initial values
+  /// follow from `seed`.
+  Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,
+        DType dtype = DType::f32);
+
+  /// A modality that is missing or does not fit its description is an Error that names it.
+  /// Modalities that the model does not use are ignored. `streams` fixes every random number of the
+  /// pass.
+  ForwardOutput forward(const ModelInput& input, Mode mode, const RandomStreams& streams) const;
+  /// Z of the inference input (with the [noise].test corruption), for probing and pictures. Records
+  /// no graph.
+  std::vector<Representation> representations(const ModelInput& input,
+                                              const RandomStreams& streams) const;
+
+  const ParameterList& named_parameters() const { return store_.list(); }
+  void load_parameters(const std::map<std::string, Tensor>& values) {
+    cmir::load_parameters(store_.list(), values);
+  }
+  /// The names of the M modalities that reach the predictor, in order (those fused into another are
+  /// not among them).
+  std::vector<std::string> modalities() const;
+  const Config& config() const { return config_; }
+  /// Sweeps of the noise protocol change only this: rates and kinds, no parameters.
+  void set_noise(const NoiseConfig& noise) { config_.noise = noise; }
+
+ private:
+  struct Branch {  // one modality; the parts that the configuration leaves out are empty
+    std::string name;
+    std::string fuse_into;
+    UnimodalNetwork network;
+    std::optional<Linear> fuse;  // of concat(X_target, X_this)
+    std::optional<Encoder> encoder;
+    std::optional<Decoder> decoder;
+    std::optional<Predictor> invariance_predictor;  // appendix H
+  };
+
+  std::vector<Variable> unimodal(const ModelInput& input, Mode mode,
+                                 const RandomStreams& streams) const;
+
+  Config config_;
+  ParameterStore store_;
+  std::vector<Branch> branches_;
+  std::optional<Predictor> predictor_;
+};
+
+}  // namespace cmir

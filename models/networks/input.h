@@ -1,0 +1,45 @@
+// What a model sees of a batch: per modality the packed values, by name.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "core/tensor.h"
+
+namespace cmir {
+
+/// vector: one feature vector per sample. sequence: rows of features with offsets. tokens: indices
+/// with offsets.
+enum class InputKind { vector, sequence, tokens };
+constexpr std::string_view name_of(InputKind kind) {
+  return kind == InputKind::vector ? "vector" : kind == InputKind::sequence ? "sequence" : "tokens";
+}
+
+/// What a data set holds for one modality.
+struct ModalityInfo {
+  std::string name;  ///< "text"
+  InputKind kind = InputKind::vector;
+  std::int64_t width = 0;  ///< features per row; for tokens the vocabulary size
+  Tensor
+      embedding;  ///< tokens: the data set's table f32 [vocabulary, embedding width], or undefined
+};
+
+/// One modality of a batch of `samples`:
+///   vector    values [samples, width] floating, offsets undefined
+///   sequence  values [rows, width] floating, offsets i64 [samples + 1]
+///   tokens    values i32 [rows], offsets i64 [samples + 1]; without offsets one index per sample
+///   (a category such as a speaker)
+struct ModalityInput {
+  Tensor values;
+  Tensor offsets;
+};
+
+struct ModelInput {
+  std::map<std::string, ModalityInput, std::less<>> modalities;
+  Tensor labels;  ///< [samples] floating; i32 for cross_entropy; undefined when only predictions
+                  ///< are wanted
+};
+
+}  // namespace cmir

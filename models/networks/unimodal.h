@@ -1,0 +1,48 @@
+// The unimodal networks of section 2.1: from a modality's features, frames or words to X_m
+// [samples, d].
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/config.h"
+#include "models/networks/input.h"
+#include "models/networks/module.h"
+
+namespace cmir {
+
+/// One of (ModalityConfig::network):
+///   projection        Linear of the vector; of the mean over time for a sequence or words
+///   mlp               `layers` x (Linear, ReLU, dropout) of width `hidden_width`, then Linear to
+///   d; of the mean over time likewise conv_transformer  Conv1D to d, then positions and a
+///   Transformer encoder at d, then the mean over time (Eq. 11) transformer_conv  positions and a
+///   Transformer at the raw width, then Conv1D to d, then the mean over time (Eq. 12) none the
+///   vector itself (or mean), whose width must be d
+/// Words first go through an embedding table. A sample without any row has the mean 0.
+class UnimodalNetwork {
+ public:
+  /// Parameters are named `prefix`.embedding.weight, .conv.weight, .transformer.layers.0...,
+  /// .projection.weight, .mlp.0.weight. A network that does not suit the kind of input, or heads
+  /// that do not divide the width, is an Error that names the modality.
+  UnimodalNetwork(ParameterStore& store, const std::string& prefix, const ModalityConfig& config,
+                  const ModalityInfo& info, std::int64_t width);
+
+  /// [samples, d]. Checks the input against the description: kind, width, dtype, offsets.
+  Variable operator()(const ModalityInput& input, DropoutSites& dropout) const;
+
+ private:
+  Variable rows_of(const ModalityInput& input, DType dtype) const;
+  Variable encode_sequence(Variable x, const Tensor& offsets, DropoutSites& dropout) const;
+
+  ModalityConfig config_;
+  ModalityInfo info_;
+  DType dtype_;
+  Variable embedding_;  // [vocabulary, embedding width]
+  Variable positions_;  // [max_positions, width], learned
+  Conv1d conv_;
+  Transformer transformer_;
+  std::vector<Linear> linears_;  // of mlp and projection; the last has no ReLU
+};
+
+}  // namespace cmir
