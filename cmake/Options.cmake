@@ -5,6 +5,12 @@ target_compile_options(cmir_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow 
   -Wno-missing-field-initializers)
 target_link_libraries(cmir_options INTERFACE fmt::fmt)
 
+if(CMIR_FUZZ)  # coverage feedback everywhere; tests/fuzz links the fuzzer itself
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "CMIR_FUZZ needs clang: set CC=clang-14 CXX=clang++-14 and configure a new build directory")
+  endif()
+  set(CMIR_SANITIZE "fuzzer-no-link,address,undefined")
+endif()
 if(CMIR_SANITIZE)
   target_compile_options(cmir_options INTERFACE -fsanitize=${CMIR_SANITIZE} -fno-omit-frame-pointer -g1)
   target_link_options(cmir_options INTERFACE -fsanitize=${CMIR_SANITIZE})
