@@ -97,7 +97,7 @@ std::string Table::plain() const {
     }
     const std::size_t width = std::max(value_width + spread_width, display_width(header));
     const char* gap = c ? "  " : "";
-    head += gap + padded(header, width, !words);
+    head += gap + padded(header, width, !words && spread_width == 0);
     rule += gap + std::string(width, '-');
     for (std::size_t r = 0; r < rows_.size(); ++r) {
       const bool is_text = c == 0 || !rows_[r].cells[c].text.empty();

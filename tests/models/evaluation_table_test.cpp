@@ -23,13 +23,13 @@ Table example() {
 
 TEST(Table, PlainAlignsAndMarksTheBest) {
   EXPECT_EQ(example().plain(),
-            "model              Acc2             MAE\n"
+            "model       Acc2         MAE\n"
             "----------  -----------  --------------\n"
             "paper|CmIR  89.6         0.616\n"
             "----------  -----------  --------------\n"
             "vanilla     85.8  ± 0.3  0.681\n"
             "CmIR ü      88.1*        0.620* ± 0.002\n"
-            "tie         88.1*             -\n");
+            "tie         88.1*            -\n");
 }
 
 TEST(Table, MarkdownEscapesAndMarksTheBest) {
