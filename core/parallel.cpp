@@ -121,7 +121,7 @@ int default_thread_count() {
   return std::max(1U, std::thread::hardware_concurrency());
 }
 
-std::mutex pool_mutex;  // held while a job runs: parallel_for calls of different threads take turns
+std::mutex pool_mutex;  // held while a job runs
 std::unique_ptr<Pool> pool;
 
 std::atomic<int>& configured_threads() {
@@ -143,11 +143,13 @@ void set_thread_count(int count) {
 void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, RangeFunction body) {
   require(grain >= 1, "parallel_for", "the grain must be at least 1, got {}", grain);
   const std::int64_t chunks = chunk_count(begin, end, grain);
-  if (chunks <= 1 || inside_parallel_for || thread_count() == 1) {
+  // The pool serves one caller at a time. Another thread that asks meanwhile (a prefetcher, say) must not wait for it: the
+  // caller may in turn be waiting for that thread.
+  std::unique_lock lock(pool_mutex, std::defer_lock);
+  if (chunks <= 1 || inside_parallel_for || thread_count() == 1 || !lock.try_lock()) {
     for (std::int64_t b = begin; b < end; b += grain) body(b, std::min(end, b + grain));
     return;
   }
-  std::lock_guard lock(pool_mutex);
   if (!pool) pool = std::make_unique<Pool>(thread_count() - 1);
   Job job{body, begin, end, grain, chunks};
   pool->run_job(job);
