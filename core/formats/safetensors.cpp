@@ -227,6 +227,12 @@ Tensor SafeTensors::at(std::string_view name) const {
   return copy;
 }
 
+std::map<std::string, Tensor> SafeTensors::tensors() const {
+  std::map<std::string, Tensor> tensors;
+  for (const auto& [name, entry] : entries_) tensors.emplace(name, at(name));
+  return tensors;
+}
+
 void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata) {

@@ -34,6 +34,8 @@ class SafeTensors {
   /// outlive this object. A name that is not there, or a dtype that Tensor lacks (F16, BOOL, ...),
   /// is an Error of kind data.
   Tensor at(std::string_view name) const;
+  /// All tensors by name.
+  std::map<std::string, Tensor> tensors() const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
  private:
