@@ -1,0 +1,18 @@
+// The tuned BLAS (OpenBLAS), called on the calling thread only: the one place that knows it.
+#pragma once
+
+#include <cstdint>
+
+namespace cmir::kernels {
+
+/// C = alpha op(A) op(B) + beta C, row-major, without threads of its own; our parallel_for splits
+/// the work. op(A) is [m, k], op(B) is [k, n]; C is not read when beta is 0. A size or leading
+/// dimension beyond 2^31 - 1 is an Error.
+void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+               float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
+               float beta, float* c, std::int64_t ldc);
+void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+               double alpha, const double* a, std::int64_t lda, const double* b, std::int64_t ldb,
+               double beta, double* c, std::int64_t ldc);
+
+}  // namespace cmir::kernels

@@ -1,0 +1,60 @@
+// Matrix product: C = alpha op(A) op(B) + beta C
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/kernel.h"
+
+namespace cmir::kernels {
+
+/// How a product with an [m, n] result is divided among threads: into chunks of `grain` rows or
+/// columns of the result. A function of the shape only, so the bits do not depend on the thread
+/// count. The longer side is cut, since every chunk packs the whole of the other operand again; a
+/// chunk is at least 32 wide and has at least 2 Mflop, to outweigh that and the wake-up of a thread
+/// (measured: bench/gemm_bench.cpp).
+struct GemmSplit {
+  bool along_rows;
+  std::int64_t extent, grain;
+
+  static GemmSplit of(std::int64_t m, std::int64_t n, std::int64_t k) {
+    constexpr double kChunkOperations = 2e6;
+    constexpr std::int64_t kMinimum = 32, kMultiple = 16;
+    const bool along_rows = m >= n;
+    const std::int64_t extent = std::max(m, n);
+    const auto by_work = static_cast<std::int64_t>(2.0 * m * n * k / kChunkOperations);
+    const std::int64_t chunks = std::max<std::int64_t>(1, std::min(by_work, extent / kMinimum));
+    const std::int64_t length = (extent + chunks - 1) / chunks;
+    return {along_rows, extent,
+            std::max<std::int64_t>(1, (length + kMultiple - 1) / kMultiple * kMultiple)};
+  }
+};
+
+/// C = alpha op(A) op(B) + beta C with op(A) [m, k], op(B) [k, n], C [m, n], all row-major; op
+/// transposes where the flag says so. lda, ldb, ldc: elements from one row of the stored matrix to
+/// the next. C is overwritten (beta 0: not read) or accumulated into; k = 0 leaves beta C. C must
+/// not overlap A or B. Computed by the BLAS, whose edge tiles may add in
+/// another order than its inner ones: a row's last bits may depend on m and n (but never on the
+/// thread count). Bytes: (m k + k n + (1 or 2) m n) sizeof(T). Operations: 2 m n k.
+template <class T>
+struct Gemm {
+  static constexpr std::string_view name = "gemm";
+  bool transpose_a = false, transpose_b = false;
+  std::int64_t m, n, k;
+  T alpha = 1;
+  const T* a;
+  std::int64_t lda;
+  const T* b;
+  std::int64_t ldb;
+  T beta = 0;
+  T* c;
+  std::int64_t ldc;
+
+  double bytes() const {
+    return sizeof(T) * (1.0 * m * k + 1.0 * k * n + (beta == 0 ? 1.0 : 2.0) * m * n);
+  }
+  double operations() const { return 2.0 * m * n * k; }
+};
+
+}  // namespace cmir::kernels

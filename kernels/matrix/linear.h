@@ -1,0 +1,33 @@
+// Linear layer: Y = activation(X W^T + bias)
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "kernels/elementwise/activation.h"
+#include "kernels/kernel.h"
+
+namespace cmir::kernels {
+
+/// y = activation(x weight^T + bias). One chunk of the product at a time gets its bias and
+/// activation while it is in the cache (chunks: GemmSplit, so the bits do not depend on the thread
+/// count). For gelu the pre-activation, which backward needs, is written too if asked for. All
+/// outputs are overwritten. rows, in or out may be 0. Bytes: (rows in + out in + rows out)
+/// sizeof(T). Operations: 2 rows in out. The gradients are ActivationBackward (dz and the bias
+/// gradient), then two Gemm: dx = dz weight, dweight = dz^T x.
+template <class T>
+struct LinearForward {
+  static constexpr std::string_view name = "linear_forward";
+  const T* x;       // [rows, in]
+  const T* weight;  // [out, in]
+  const T* bias;    // [out] or null
+  Activation activation;
+  T* pre_activation;  // [rows, out] or null
+  T* y;               // [rows, out]
+  std::int64_t rows, in, out;
+
+  double bytes() const { return sizeof(T) * (1.0 * rows * in + 1.0 * out * in + 1.0 * rows * out); }
+  double operations() const { return 2.0 * rows * in * out; }
+};
+
+}  // namespace cmir::kernels
