@@ -1,0 +1,54 @@
+// The invariance penalty over all pairs of variants.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/parallel.h"
+#include "kernels/kernel.h"
+
+namespace cmir::kernels {
+
+/// *value = scale sum_i sum_{a < b} |z[a][i] - z[b][i]| over the unordered pairs of `variants` = K
+/// + 1 values of each position i (CmIR eq. 4). In sorted order z_(1) <= ... <= z_(n) the pair sum
+/// is sum_k k (n - k) (z_(k+1) - z_(k)), since the gap after the k-th lies inside k (n - k) pairs;
+/// it is the same sum as sum_k (2k - n - 1) z_(k), without the cancellation. Gradient with respect
+/// to z[a]: rank[a] = (number of smaller) - (number of larger), where equal values count 0: a
+/// subgradient. NaN gives NaN in the value; as no comparison with a NaN holds, it counts as equal
+/// in the ranks. Bytes: reads variants count sizeof(T), writes variants count (ranks). Operations:
+/// 8 per pair and position with ranks. Chunk sums are kept in f64 and added in chunk order.
+template <class T>
+struct InvarianceForward {
+  static constexpr std::string_view name = "invariance_forward";
+  static constexpr std::int64_t kGrain = 4096;
+  static constexpr std::int64_t kMaxVariants = 128;  // a rank fits in 8 bits
+  const T* z;                                        // [variants, count]
+  std::int64_t variants;
+  std::int64_t count;
+  double scale;
+  double* partial;     // [workspace(count)], scratch
+  T* value;            // [1]
+  std::int8_t* ranks;  // [variants, count], or null: not wanted
+
+  static std::int64_t workspace(std::int64_t count) { return chunk_count(0, count, kGrain); }
+  double bytes() const {
+    return static_cast<double>(variants * count) * (sizeof(T) + (ranks ? 1 : 0));
+  }
+  double operations() const { return (ranks ? 4.0 : 1.5) * variants * (variants - 1) * count; }
+};
+
+/// dz[i] = scale cotangent ranks[i]. Bytes: count (1 + sizeof(T)). Operations: count.
+template <class T>
+struct InvarianceBackward {
+  static constexpr std::string_view name = "invariance_backward";
+  const std::int8_t* ranks;  // [count]
+  const T* cotangent;        // [1]
+  double scale;
+  T* dz;  // [count]
+  std::int64_t count;
+
+  double bytes() const { return count * (1.0 + sizeof(T)); }
+  double operations() const { return 1.0 * count; }
+};
+
+}  // namespace cmir::kernels
