@@ -19,6 +19,7 @@ namespace cmir {
 struct ModalityConfig {
   std::string name;
   std::string feature;
+  bool standardise = true;
   std::string network = "projection";
   std::string embedding;
   bool train_embedding = false;
@@ -47,9 +48,10 @@ struct DataConfig {
   std::int64_t fold = -1;
   std::string label;
   std::string task = "regression";
-  std::string metric = "mosi";
+  std::string metric = "sentiment3";
   bool standardise = true;
   double validation_fraction = 0.0;
+  bool merge_validation = false;
   bool bucket_by_length = true;
   std::int64_t max_length = 0;
   std::vector<ModalityConfig> modalities;
@@ -80,14 +82,16 @@ struct LossConfig {
   std::int64_t environments = 1;
   double noise_intensity = 0.1;
   std::string invariance = "l1";
+  double lambda_unimodal = 1.0;
+  bool invariance_symmetric = true;
   std::string invariance_pair_reduction = "sum";
-  std::string invariance_feature_reduction = "sum";
+  std::string invariance_feature_reduction = "mean";
   std::string invariance_batch_reduction = "mean";
   double decorrelation_alpha = 1.0;
   std::string decorrelation_axis = "sample";
   std::string decorrelation_std = "unbiased";
-  std::string decorrelation_scale = "width";
-  double decorrelation_epsilon = 1e-6;
+  std::string decorrelation_scale = "none";
+  double decorrelation_epsilon = 1e-12;
   std::string reconstruction_reduction = "mean";
   bool reconstruction_stop_gradient = false;
   bool operator==(const LossConfig&) const = default;
@@ -133,7 +137,7 @@ struct NoiseConfig {
   double train_rate = 0.0;
   std::string test_kind = "none";
   double test_rate = 0.0;
-  double laplace_scale = 1.0;
+  double laplace_scale = 0.7071067811865476;
   bool operator==(const NoiseConfig&) const = default;
 };
 

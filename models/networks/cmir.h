@@ -21,6 +21,8 @@ struct LossTerms {
   std::vector<Variable> invariance;
   std::vector<Variable> decorrelation;
   std::vector<Variable> reconstruction;
+  std::vector<Variable>
+      unimodal;  ///< L_pred of appendix H's unimodal predictors, which tie them to the task
   Variable total;
 };
 
@@ -107,11 +109,16 @@ class Model {
     std::optional<Linear> fuse;  // of concat(X_target, X_this)
     std::optional<Encoder> encoder;
     std::optional<Decoder> decoder;
-    std::optional<Predictor> invariance_predictor;  // appendix H
+    std::optional<Predictor> unimodal_predictor;  // appendix H
   };
 
+  /// X_m of every branch, fused and corrupted.
   std::vector<Variable> unimodal(const ModelInput& input, Mode mode,
                                  const RandomStreams& streams) const;
+  /// The clean Z_m^inv of branch m; with labels also appends the branch's loss terms.
+  Variable encode(std::size_t m, const Variable& x, const Tensor* labels,
+                  const RandomStreams& streams, LossTerms& losses) const;
+  void add_up(LossTerms& losses) const;
 
   Config config_;
   ParameterStore store_;

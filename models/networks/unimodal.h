@@ -38,6 +38,7 @@ class UnimodalNetwork {
   ModalityConfig config_;
   ModalityInfo info_;
   DType dtype_;
+  bool over_time_ = false;
   Variable embedding_;  // [vocabulary, embedding width]
   Variable positions_;  // [max_positions, width], learned
   Conv1d conv_;
