@@ -1,0 +1,105 @@
+#include "autograd/conv1d.h"
+
+#include "autograd/gradcheck.h"
+#include "autograd/sequences.h"
+#include "kernels/convolution/conv1d.h"
+
+namespace cmir::ops {
+namespace {
+
+struct Conv1d {
+  static constexpr std::string_view name = "conv1d";
+  Tensor offsets;
+
+  static kernels::Conv1dSizes sizes(const Tensor& x, const Tensor& offsets, const Tensor& weight) {
+    return {x.size(0), offsets.numel() - 1, weight.size(1), weight.size(0), weight.size(2)};
+  }
+
+  Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
+    const Tensor &x = inputs[0], &weight = inputs[1], &bias = inputs[2];
+    require(x.rank() == 2 && weight.rank() == 3 && x.size(1) == weight.size(1) &&
+                x.dtype() == weight.dtype(),
+            name, "needs x [rows, in] and weight [out, in, taps] of one dtype, got {} and {}",
+            x.describe(), weight.describe());
+    require(weight.size(2) % 2 == 1, name,
+            "needs an odd number of taps to keep the length, got the weight {}", weight.describe());
+    require(!bias.defined() || (bias.shape() == Shape{weight.size(0)} && bias.dtype() == x.dtype()),
+            name, "the weight {} needs a bias [{}] of its dtype or none, got {}", weight.describe(),
+            weight.size(0), bias.describe());
+    check_sequences(name, offsets, x.size(0));
+    const auto s = sizes(x, offsets, weight);
+    Tensor y = Tensor::empty({s.rows, s.out}, x.dtype(), x.device());
+    dispatch_float(x.dtype(), name, [&]<class T>() {
+      Tensor workspace =
+          Tensor::empty({kernels::conv1d_forward_workspace<T>(s)}, x.dtype(), x.device());
+      kernels::run(x.device(), kernels::Conv1dForward<T>{
+                                   x.data<T>(), offsets.data<std::int64_t>(), weight.data<T>(),
+                                   bias.defined() ? bias.data<T>() : nullptr, y.mutable_data<T>(),
+                                   s, workspace.mutable_data<T>()});
+    });
+    if (context.recording()) {
+      for (const Tensor& tensor : {x, offsets, weight}) context.save(tensor);
+    }
+    return y;
+  }
+
+  Gradients backward(const OpContext& context, const Tensor& dy) const {
+    const Tensor &x = context.saved(0), &at = context.saved(1), &weight = context.saved(2);
+    const auto s = sizes(x, at, weight);
+    Gradients gradients(3);
+    dispatch_float(dy.dtype(), name, [&]<class T>() {
+      const auto* bounds = at.data<std::int64_t>();
+      if (context.needs_gradient(0)) {
+        gradients[0] = Tensor::empty(x.shape(), x.dtype(), x.device());
+        Tensor workspace =
+            Tensor::empty({kernels::conv1d_backward_input_workspace<T>(s)}, x.dtype(), x.device());
+        kernels::run(x.device(),
+                     kernels::Conv1dBackwardInput<T>{dy.data<T>(), bounds, weight.data<T>(),
+                                                     gradients[0].mutable_data<T>(), s,
+                                                     workspace.mutable_data<T>()});
+      }
+      if (context.needs_gradient(1) || context.needs_gradient(2)) {
+        gradients[1] = Tensor::empty(weight.shape(), x.dtype(), x.device());
+        if (context.needs_gradient(2)) gradients[2] = Tensor::empty({s.out}, x.dtype(), x.device());
+        Tensor workspace =
+            Tensor::empty({kernels::conv1d_backward_weight_workspace<T>(s)}, x.dtype(), x.device());
+        kernels::run(x.device(),
+                     kernels::Conv1dBackwardWeight<T>{
+                         x.data<T>(), bounds, dy.data<T>(), gradients[1].mutable_data<T>(),
+                         context.needs_gradient(2) ? gradients[2].mutable_data<T>() : nullptr, s,
+                         workspace.mutable_data<T>()});
+      }
+    });
+    return gradients;
+  }
+
+  static std::vector<GradientCase> gradient_cases() {
+    const auto with = [](std::vector<std::int64_t> bounds) {
+      return [offsets = Tensor::from(bounds, {static_cast<std::int64_t>(bounds.size())})](
+                 std::span<const Variable> v) {
+        return conv1d(v[0], offsets, v[1], v.size() > 2 ? v[2] : Variable());
+      };
+    };
+    const auto inputs = [](std::int64_t rows, std::int64_t in, std::int64_t out,
+                           std::int64_t taps) {
+      return std::vector<Tensor>{random_normal({rows, in}, 1), random_normal({out, in, taps}, 2),
+                                 random_normal({out}, 3)};
+    };
+    return {
+        {"samples of 3, 0, 1, 2 rows", inputs(6, 2, 3, 3), with({0, 3, 3, 4, 6})},
+        {"window longer than a sample", inputs(4, 1, 2, 5), with({0, 2, 4})},
+        {"one tap, no bias", {random_normal({3, 2}, 1), random_normal({9, 2, 1}, 2)}, with({0, 3})},
+        {"one row", inputs(1, 3, 1, 3), with({0, 1})},
+        {"no rows", inputs(0, 3, 2, 3), with({0, 0})},
+        {"two blocks", inputs(50, 1, 1, 3), with({0, 47, 50})}};
+  }
+};
+
+}  // namespace
+
+Variable conv1d(const Variable& x, const Tensor& offsets, const Variable& weight,
+                const Variable& bias) {
+  return apply_op(Conv1d{offsets}, {x, weight, bias});
+}
+
+}  // namespace cmir::ops

@@ -1,0 +1,137 @@
+// C += A B for matrices too small, too oddly strided or too many for a BLAS call each. Include it
+// after kernels/cpu/isa_begin.h: it is compiled for the instruction set of the including file.
+//
+// B is packed first into panels of two vectors' width, so that the inner loop reads it in order and
+// a tail of columns is only a narrower store. A tile of 6 rows times one panel lives in 12 vector
+// registers. Each element of C is summed over ascending depth starting from the old C, whatever
+// tile it falls into: a row's bits do not depend on the other rows.
+#include "kernels/cpu/panels.h"
+
+namespace cmir::kernels::CMIR_ISA {
+namespace {
+
+#if CMIR_ISA_LEVEL == 2
+constexpr int kVectorBytes = 64;
+#elif CMIR_ISA_LEVEL == 1
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(kVectorBytes), aligned(alignof(T)), may_alias));
+};
+template <class T>
+constexpr std::int64_t kLanes = kVectorBytes / static_cast<std::int64_t>(sizeof(T));
+template <class T>
+constexpr std::int64_t kPanel = 2 * kLanes<T>;
+
+/// Packs B [depth, columns], B(k, j) = b[k * row_stride + j * column_stride]: packed[p][k][j'], j =
+/// p kPanel + j', zeros past the last column. `panel_depth` >= depth is the depth of the packed
+/// matrix of which these rows are a part that starts at `packed`.
+template <class T>
+void pack(const T* b, std::int64_t row_stride, std::int64_t column_stride, std::int64_t depth,
+          std::int64_t columns, std::int64_t panel_depth, T* packed) {
+  for (std::int64_t j0 = 0; j0 < columns; j0 += kPanel<T>) {
+    const std::int64_t width = std::min(kPanel<T>, columns - j0);
+    if (column_stride == 1) {
+      for (std::int64_t k = 0; k < depth; ++k) {
+        const T* from = b + k * row_stride + j0;
+        T* to = packed + k * kPanel<T>;
+        for (std::int64_t j = 0; j < width; ++j) to[j] = from[j];
+        for (std::int64_t j = width; j < kPanel<T>; ++j) to[j] = T{0};
+      }
+    } else {
+      for (std::int64_t j = 0; j < kPanel<T>; ++j) {
+        const T* from = b + (j0 + j) * column_stride;
+        T* to = packed + j;
+        for (std::int64_t k = 0; k < depth; ++k)
+          to[k * kPanel<T>] = j < width ? from[k * row_stride] : T{0};
+      }
+    }
+    packed += panel_depth * kPanel<T>;
+  }
+}
+
+/// c[M rows, one panel] += a b; every element of c can be read and written.
+template <class T, int M>
+void multiply_tile(std::int64_t depth, const T* a, std::int64_t row_stride,
+                   std::int64_t depth_stride, const T* b, T* c, std::int64_t c_stride) {
+  using Vector = typename VectorOf<T>::type;
+  Vector sum[M][2];
+#pragma GCC unroll 8
+  for (int i = 0; i < M; ++i) {
+    const auto* row = reinterpret_cast<const Vector*>(c + i * c_stride);
+    sum[i][0] = row[0];
+    sum[i][1] = row[1];
+  }
+  for (std::int64_t k = 0; k < depth; ++k) {
+    const auto* row = reinterpret_cast<const Vector*>(b + k * kPanel<T>);
+    const Vector b0 = row[0], b1 = row[1];
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) {
+      const T x = a[i * row_stride + k * depth_stride];
+      sum[i][0] += x * b0;
+      sum[i][1] += x * b1;
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < M; ++i) {
+    auto* row = reinterpret_cast<Vector*>(c + i * c_stride);
+    row[0] = sum[i][0];
+    row[1] = sum[i][1];
+  }
+}
+
+/// The same for a panel of which only `columns` are c's own: through a copy.
+template <class T, int M>
+void multiply_edge(std::int64_t depth, const T* a, std::int64_t row_stride,
+                   std::int64_t depth_stride, const T* b, T* c, std::int64_t c_stride,
+                   std::int64_t columns) {
+  if (columns == kPanel<T>)
+    return multiply_tile<T, M>(depth, a, row_stride, depth_stride, b, c, c_stride);
+  T copy[M * kPanel<T>] = {};
+  for (int i = 0; i < M; ++i) std::copy_n(c + i * c_stride, columns, copy + i * kPanel<T>);
+  multiply_tile<T, M>(depth, a, row_stride, depth_stride, b, copy, kPanel<T>);
+  for (int i = 0; i < M; ++i) std::copy_n(copy + i * kPanel<T>, columns, c + i * c_stride);
+}
+
+/// C [rows, columns] += A B with A(i, k) = a[i * row_stride + k * depth_stride], B packed with
+/// depth `depth`, C's rows c_stride apart.
+template <class T>
+void multiply_add(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
+                  std::int64_t row_stride, std::int64_t depth_stride, const T* packed, T* c,
+                  std::int64_t c_stride) {
+  for (std::int64_t j = 0; j < columns; j += kPanel<T>, packed += depth * kPanel<T>) {
+    const std::int64_t width = std::min(kPanel<T>, columns - j);
+    std::int64_t i = 0;
+    const auto next = [&]<int M>() {
+      multiply_edge<T, M>(depth, a + i * row_stride, row_stride, depth_stride, packed,
+                          c + i * c_stride + j, c_stride, width);
+      i += M;
+    };
+    while (rows - i >= 6) next.template operator()<6>();
+    switch (rows - i) {
+      case 5:
+        next.template operator()<5>();
+        break;
+      case 4:
+        next.template operator()<4>();
+        break;
+      case 3:
+        next.template operator()<3>();
+        break;
+      case 2:
+        next.template operator()<2>();
+        break;
+      case 1:
+        next.template operator()<1>();
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cmir::kernels::CMIR_ISA
