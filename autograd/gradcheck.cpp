@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
+#include <string_view>
 
 #include "core/philox.h"
 
@@ -22,7 +24,8 @@ std::vector<double> evaluate(const GradientCase& c, const std::vector<Tensor>& i
 }
 
 /// d(output)/d(inputs[index][element]) by a four-point central difference.
-std::vector<double> jacobian_column(const GradientCase& c, std::size_t index, std::int64_t element) {
+std::vector<double> jacobian_column(const GradientCase& c, std::size_t index,
+                                    std::int64_t element) {
   std::vector<Tensor> inputs = c.inputs;
   inputs[index] = c.inputs[index].clone();
   const double x = inputs[index].data<double>()[element];
@@ -60,14 +63,15 @@ GradientReport check_gradient(const GradientCase& c) {
   }
   GradientReport report{.passed = true, .worst = 0, .where = "all elements agree"};
   const auto note = [&](double error, const std::string& where) {
-    if (error <= report.worst) return;
-    report.worst = error;  // also taken when NaN, after which nothing compares
+    if (error <= report.worst || std::isnan(report.worst)) return;
+    report.worst = error;  // also when it is NaN, which then stays
     report.where = where;
     report.passed = report.passed && error <= c.tolerance;
   };
   for (std::size_t input = 0; input < c.inputs.size(); ++input) {
     if (!is_floating(c.inputs[input].dtype())) continue;
     const std::int64_t count = c.inputs[input].numel();
+    report.compared += count;
     std::vector<std::vector<double>> numeric(kCotangents, std::vector<double>(count));
     std::vector<double> scale(kCotangents, 0.0);
     for (std::int64_t j = 0; j < count; ++j) {
@@ -101,6 +105,24 @@ GradientReport check_gradient(const GradientCase& c) {
     }
   }
   return report;
+}
+
+std::vector<OpReport> check_gradients(const std::vector<OpInfo>& ops) {
+  std::vector<OpReport> reports;
+  std::set<std::string_view> names;
+  for (const OpInfo& op : ops) {
+    const auto fail_op = [&](const char* why) {
+      reports.push_back({std::string(op.name), "", {.passed = false, .worst = NAN, .where = why}});
+    };
+    if (!names.insert(op.name).second) fail_op("two ops have this name");
+    std::int64_t compared = 0;
+    for (const GradientCase& c : op.gradient_cases()) {
+      reports.push_back({std::string(op.name), c.name, check_gradient(c)});
+      compared += reports.back().gradient.compared;
+    }
+    if (compared == 0) fail_op("no gradient case compares any element");
+  }
+  return reports;
 }
 
 Tensor random_normal(const Shape& shape, std::uint64_t seed) {

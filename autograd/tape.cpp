@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <map>
 #include <unordered_set>
+#include <utility>
 
 #include "kernels/elementwise/axpy.h"
 
@@ -16,13 +16,13 @@ std::atomic<std::uint64_t> next_order{0};
 /// target += source, on the device of both.
 void add_in_place(Tensor& target, const Tensor& source) {
   dispatch_float(target.dtype(), "accumulate", [&]<class T>() {
-    kernels::run(target.device(),
-                 kernels::Axpy<T>{T{1}, source.data<T>(), target.mutable_data<T>(), target.numel()});
+    kernels::run(target.device(), kernels::Axpy<T>{T{1}, source.data<T>(), target.mutable_data<T>(),
+                                                   target.numel()});
   });
 }
 
-/// Every node that `root` depends on, the last made first. A node is made after its inputs, so this is an order in
-/// which each node comes before all that it depends on.
+/// Every node that `root` depends on, the last made first. A node is made after its inputs, so this
+/// is an order in which each node comes before all that it depends on.
 std::vector<Node*> reverse_order(Node* root) {
   std::vector<Node*> found{root};
   std::unordered_set<Node*> seen{root};
@@ -35,29 +35,49 @@ std::vector<Node*> reverse_order(Node* root) {
   return found;
 }
 
-void run_hooks(Node& node) {
-  for (const auto& hook : node.hooks) {
-    Tensor replaced = hook(node.gradient);
-    if (!replaced.defined()) continue;
-    require(replaced.shape() == node.gradient.shape() && replaced.dtype() == node.gradient.dtype(),
-            "hook", "returned {} for a gradient that is {}", replaced.describe(),
-            node.gradient.describe());
-    node.gradient = std::move(replaced);
+void add_to(Tensor& sum, Tensor term) {
+  if (!sum.defined()) {
+    sum = std::move(term);
+    return;
   }
+  // Somebody else may hold the same tensor (an op may pass its gradient on unchanged): only write
+  // to our own.
+  if (!sum.unique()) sum = sum.clone();
+  add_in_place(sum, term);
 }
+
+/// The node's complete gradient, after its hooks; the node lets go of it.
+Tensor take_gradient(Node& node) {
+  Tensor gradient = std::exchange(node.incoming, Tensor());
+  for (const auto& hook : node.hooks) {
+    Tensor replaced = hook(gradient);
+    if (!replaced.defined()) continue;
+    require(replaced.shape() == gradient.shape() && replaced.dtype() == gradient.dtype(), "hook",
+            "returned {} for a gradient that is {}", replaced.describe(), gradient.describe());
+    gradient = std::move(replaced);
+  }
+  return gradient;
+}
+
+/// However backward() ends, no node keeps a part of a sum for the next one.
+struct ClearIncoming {
+  const std::vector<Node*>& nodes;
+  ~ClearIncoming() {
+    for (Node* node : nodes) node->incoming = Tensor();
+  }
+};
 
 }  // namespace
 
-bool OpContext::recording() const {
-  return std::ranges::find(needs_, true) != needs_.end();
-}
+bool OpContext::recording() const { return std::ranges::find(needs_, true) != needs_.end(); }
 
 const Tensor& OpContext::saved(std::size_t i) const {
   const Saved& saved = saved_.at(i);
-  require(saved.tensor.version() == saved.version, "backward",
-          "saved tensor {} ({}) was changed in place after forward saved it (version {} then, {} now); "
-          "clone it before writing",
-          i, saved.tensor.describe(), saved.version, saved.tensor.version());
+  require(
+      saved.tensor.version() == saved.version, "backward",
+      "saved tensor {} ({}) was changed in place after forward saved it (version {} then, {} now); "
+      "clone it before writing",
+      i, saved.tensor.describe(), saved.version, saved.tensor.version());
   return saved.tensor;
 }
 
@@ -81,17 +101,11 @@ Node::~Node() {
   }
 }
 
-void Node::accumulate(Tensor incoming) {
-  require(incoming.shape() == shape_ && incoming.dtype() == dtype_, op_,
-          "received a gradient {} for a value of {}{}", incoming.describe(), name_of(dtype_),
+void Node::accumulate(Tensor sent, std::string_view from) {
+  require(sent.shape() == shape_ && sent.dtype() == dtype_, from,
+          "sends a gradient {} to {}, whose value is {}{}", sent.describe(), op_, name_of(dtype_),
           shape_.to_string());
-  if (!gradient.defined()) {
-    gradient = std::move(incoming);
-    return;
-  }
-  // Another node may hold the same tensor (an op may pass its gradient on unchanged): only write to our own.
-  if (!gradient.unique()) gradient = gradient.clone();
-  add_in_place(gradient, incoming);
+  add_to(incoming, std::move(sent));
 }
 
 Gradients Node::backward(const Tensor&) {
@@ -119,28 +133,33 @@ void backward(const Variable& root, const BackwardOptions& options) {
           "the root depends on nothing that requires a gradient (made under NoGradScope?)");
   Tensor seed = options.seed;
   if (!seed.defined()) {
-    require(root.value().numel() == 1, "backward",
-            "a root of shape {} needs BackwardOptions::seed; only a single element has the default 1",
-            root.shape().to_string());
+    require(
+        root.value().numel() == 1, "backward",
+        "a root of shape {} needs BackwardOptions::seed; only a single element has the default 1",
+        root.shape().to_string());
     seed = Tensor::full(root.shape(), 1.0, root.dtype(), root.device());
   }
-  root.node()->accumulate(std::move(seed));
   NoGradScope no_grad;
-  for (Node* node : reverse_order(root.node().get())) {
-    if (!node->gradient.defined()) continue;  // an op gave no gradient along this path
-    run_hooks(*node);
+  const std::vector<Node*> order = reverse_order(root.node().get());
+  const ClearIncoming clear{order};
+  root.node()->accumulate(std::move(seed), "backward's seed");
+  for (Node* node : order) {
+    if (!node->incoming.defined()) continue;  // an op gave no gradient along this path
+    Tensor gradient = take_gradient(*node);
     if (node->is_leaf()) {
+      add_to(node->gradient, std::move(gradient));
+      // The optimizer and the user may write to it, so it must be the leaf's own.
       if (!node->gradient.unique()) node->gradient = node->gradient.clone();
       continue;
     }
-    Gradients gradients = node->backward(node->gradient);
-    node->gradient = Tensor();
+    Gradients gradients = node->backward(gradient);
+    gradient = Tensor();  // so that an input to which it was passed on unchanged owns it
     require(gradients.size() == node->inputs().size(), node->op(),
             "its backward returned {} gradients for {} inputs", gradients.size(),
             node->inputs().size());
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       if (node->inputs()[i] && gradients[i].defined()) {
-        node->inputs()[i]->accumulate(std::move(gradients[i]));
+        node->inputs()[i]->accumulate(std::move(gradients[i]), node->op());
       }
     }
     if (!options.retain_graph) node->release();
@@ -148,17 +167,20 @@ void backward(const Variable& root, const BackwardOptions& options) {
 }
 
 namespace {
-std::map<std::string_view, OpInfo>& op_registry() {
-  static std::map<std::string_view, OpInfo> ops;
+std::vector<OpInfo>& op_registry() {
+  static std::vector<OpInfo> ops;
   return ops;
 }
 }  // namespace
 
-bool register_op(OpInfo info) { return op_registry().insert({info.name, info}).second; }
+bool register_op(OpInfo info) {
+  op_registry().push_back(info);
+  return true;
+}
 
 std::vector<OpInfo> registered_ops() {
-  std::vector<OpInfo> ops;
-  for (const auto& [name, info] : op_registry()) ops.push_back(info);
+  std::vector<OpInfo> ops = op_registry();
+  std::ranges::sort(ops, {}, &OpInfo::name);
   return ops;
 }
 

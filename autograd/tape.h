@@ -1,8 +1,9 @@
 // Reverse-mode automatic differentiation: the tape.
 //
-// A Variable is a value and, if a gradient flows through it, the Node that receives that gradient. An op (see apply_op) computes
-// the value from the inputs' values and hangs a new Node on the inputs' nodes. backward() walks the nodes from the last made to
-// the first, so that a node has received all of its gradient before it passes it on. Nothing here knows any op.
+// A Variable is a value and, if a gradient flows through it, the Node that receives that gradient.
+// An op (see apply_op) computes the value from the inputs' values and hangs a new Node on the
+// inputs' nodes. backward() walks the nodes from the last made to the first, so that a node has
+// received all of its gradient before it passes it on. Nothing here knows any op.
 #pragma once
 
 #include <cstdint>
@@ -65,12 +66,15 @@ class Node {
   const std::vector<std::shared_ptr<Node>>& inputs() const { return inputs_; }  // null: needs none
   std::uint64_t order() const { return order_; }
 
-  /// Leaf: the sum over all backward() calls since the last reset. Interior: defined only during backward().
+  /// Leaf: the sum over all backward() calls since the last reset. Interior: undefined.
   Tensor gradient;
+  /// What has arrived during the backward() that is running.
+  Tensor incoming;
   std::vector<GradientHook> hooks;
 
-  /// Adds to `gradient`, after checking shape and dtype: the one place where gradients meet.
-  void accumulate(Tensor incoming);
+  /// Adds what the op `from` sends to `incoming`, after checking shape and dtype: the one place
+  /// where gradients meet.
+  void accumulate(Tensor sent, std::string_view from);
   /// The inputs' gradients from this node's gradient.
   virtual Gradients backward(const Tensor& output_gradient);
   virtual void release() {}
@@ -88,7 +92,8 @@ class Variable {
   Variable() = default;
   /// A leaf. With `requires_gradient`, backward() leaves its gradient in gradient().
   explicit Variable(Tensor value, bool requires_gradient = false);
-  Variable(Tensor value, std::shared_ptr<Node> node) : value_(std::move(value)), node_(std::move(node)) {}
+  Variable(Tensor value, std::shared_ptr<Node> node)
+      : value_(std::move(value)), node_(std::move(node)) {}
 
   const Tensor& value() const { return value_; }
   /// For optimizers and initialisation: the tensor to write to (through Tensor::mutable_data).
@@ -106,7 +111,8 @@ class Variable {
   }
   /// The same value, cut off from the tape.
   Variable detach() const { return Variable(value_); }
-  /// Calls `hook` when this variable's gradient is complete, before it is passed on.
+  /// Calls `hook` with this variable's gradient in each backward(), when it is complete and before
+  /// it is passed on (or, for a leaf, added to gradient()).
   void add_hook(GradientHook hook);
   const std::shared_ptr<Node>& node() const { return node_; }
 
@@ -134,24 +140,28 @@ struct BackwardOptions {
   /// Keep saved tensors, so that backward() can run again over the same graph.
   bool retain_graph = false;
 };
-/// Adds d(root . seed)/d(leaf) to every leaf that root depends on.
+/// Adds d(root . seed)/d(leaf) to every leaf that root depends on. If it throws, some leaves may
+/// have received their part.
 void backward(const Variable& root, const BackwardOptions& options = {});
 
-// ---- Ops --------------------------------------------------------------------------------------------------------
+// ---- Ops
+// --------------------------------------------------------------------------------------------------------
 //
 // An op is a struct: its members are its attributes, and it has
 //   static constexpr std::string_view name;
 //   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const;
 //   Gradients backward(const OpContext& context, const Tensor& output_gradient) const;
-//   static std::vector<GradientCase> gradient_cases();       // autograd/gradcheck.h; returned, not defined, in headers
-// Ops have one output. Using an op anywhere registers it, so that a test can find any op whose cases are missing.
+//   static std::vector<GradientCase> gradient_cases();       // autograd/gradcheck.h; returned, not
+//   defined, in headers
+// Ops have one output. Using an op anywhere registers it, so that a test can find any op whose
+// cases are missing.
 
 struct GradientCase;
 struct OpInfo {
   std::string_view name;
   std::vector<GradientCase> (*gradient_cases)();
 };
-/// Every op that apply_op() is instantiated for in this program, by name.
+/// Every op that apply_op() is instantiated for in this program, sorted by name.
 std::vector<OpInfo> registered_ops();
 bool register_op(OpInfo info);
 template <class Op>
@@ -161,7 +171,9 @@ template <class Op>
 class OpNode final : public Node {
  public:
   OpNode(Op op, OpContext context, const Tensor& value, std::vector<std::shared_ptr<Node>> inputs)
-      : Node(Op::name, value, std::move(inputs)), op_(std::move(op)), context_(std::move(context)) {}
+      : Node(Op::name, value, std::move(inputs)),
+        op_(std::move(op)),
+        context_(std::move(context)) {}
   Gradients backward(const Tensor& output_gradient) override {
     require(!context_.released(), Op::name,
             "its graph was already used by backward(), which freed what forward saved; run forward "
@@ -192,7 +204,8 @@ Variable apply_op(Op op, std::span<const Variable> inputs) {
   OpContext context(std::move(needs));
   Tensor value = op.forward(context, values);
   if (!any) return Variable(std::move(value));
-  auto node = std::make_shared<OpNode<Op>>(std::move(op), std::move(context), value, std::move(nodes));
+  auto node =
+      std::make_shared<OpNode<Op>>(std::move(op), std::move(context), value, std::move(nodes));
   return Variable(std::move(value), std::move(node));
 }
 template <class Op>

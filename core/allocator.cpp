@@ -21,21 +21,25 @@ void* CpuAllocator::allocate(std::size_t bytes) {
           "{} bytes is more than any machine has", bytes);
   const std::size_t size = rounded(bytes);
   std::lock_guard lock(mutex_);
+  SizeClass& size_class = classes_[size];
   void* block = nullptr;
-  if (auto found = free_.find(size); found != free_.end() && !found->second.empty()) {
-    block = found->second.back();
-    found->second.pop_back();
+  if (!size_class.free.empty()) {
+    block = size_class.free.back();
+    size_class.free.pop_back();
     stats_.cached -= size;
   } else {
-    // Reserve the free list's slot now, so that deallocate() need not allocate and can be noexcept.
-    auto& list = free_[size];
-    list.reserve(list.capacity() + 1);
+    if (size_class.free.capacity() <= size_class.blocks)
+      size_class.free.reserve(2 * size_class.blocks + 1);
     block = std::aligned_alloc(kAlignment, size);
     if (block == nullptr) {
-      fail(ErrorKind::io, "allocate",
-           "the system has no {} bytes left ({} live, {} cached); use a smaller batch", size,
-           stats_.live, stats_.cached);
+      release_cached_locked();
+      block = std::aligned_alloc(kAlignment, size);
     }
+    if (block == nullptr) {
+      fail(ErrorKind::io, "allocate",
+           "the system has no {} bytes left ({} live); use a smaller batch", size, stats_.live);
+    }
+    ++size_class.blocks;
     ++stats_.misses;
   }
   ++stats_.allocations;
@@ -48,7 +52,7 @@ void CpuAllocator::deallocate(void* block, std::size_t bytes) noexcept {
   if (block == nullptr) return;
   const std::size_t size = rounded(bytes);
   std::lock_guard lock(mutex_);
-  free_.find(size)->second.push_back(block);
+  classes_.find(size)->second.free.push_back(block);
   stats_.live -= size;
   stats_.cached += size;
 }
@@ -65,9 +69,14 @@ void CpuAllocator::reset_peak() {
 
 void CpuAllocator::release_cached() noexcept {
   std::lock_guard lock(mutex_);
-  for (auto& [size, blocks] : free_) {
-    for (void* block : blocks) std::free(block);
-    blocks.clear();
+  release_cached_locked();
+}
+
+void CpuAllocator::release_cached_locked() noexcept {
+  for (auto& [size, size_class] : classes_) {
+    for (void* block : size_class.free) std::free(block);
+    size_class.blocks -= size_class.free.size();
+    size_class.free.clear();
   }
   stats_.cached = 0;
 }

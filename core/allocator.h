@@ -16,8 +16,9 @@ struct MemoryStats {
   std::size_t misses = 0;       ///< calls that went to the operating system
 };
 
-/// Thread-safe caching allocator of 64-byte aligned CPU memory. Sizes are rounded up to one of four classes
-/// per power of two (at most 25 % waste); a freed block is kept for the next request of its class.
+/// Thread-safe caching allocator of 64-byte aligned CPU memory. Sizes are rounded up to one of four
+/// classes per power of two (at most 25 % waste); a freed block is kept for the next request of its
+/// class.
 class CpuAllocator {
  public:
   static constexpr std::size_t kAlignment = 64;
@@ -27,8 +28,9 @@ class CpuAllocator {
   CpuAllocator& operator=(const CpuAllocator&) = delete;
   ~CpuAllocator() { release_cached(); }
 
-  /// At least `bytes` bytes of uninitialised memory; nullptr for 0. Throws Error (kind io) that states what
-  /// was asked and what is live when the system has no more.
+  /// At least `bytes` bytes of uninitialised memory; nullptr for 0. When the system has no more,
+  /// cached blocks are given back first; then Error (kind io) states what was asked and what is
+  /// live.
   void* allocate(std::size_t bytes);
   /// `bytes` must be what was passed to allocate().
   void deallocate(void* block, std::size_t bytes) noexcept;
@@ -42,8 +44,15 @@ class CpuAllocator {
   static std::size_t rounded(std::size_t bytes);
 
  private:
+  struct SizeClass {
+    std::vector<void*> free;
+    std::size_t blocks =
+        0;  // in use and free; `free` has capacity for all, so that deallocate() cannot throw
+  };
+  void release_cached_locked() noexcept;
+
   mutable std::mutex mutex_;
-  std::map<std::size_t, std::vector<void*>> free_;
+  std::map<std::size_t, SizeClass> classes_;
   MemoryStats stats_;
 };
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -22,6 +23,13 @@ void cpu_pause() {
 #endif
 }
 
+/// Adds the grain to nothing that could overflow: it may be as large as an index can be.
+void run_chunk(RangeFunction body, std::int64_t begin, std::int64_t end, std::int64_t grain,
+               std::int64_t chunk) {
+  const std::int64_t b = begin + chunk * grain;
+  body(b, b + std::min(grain, end - b));
+}
+
 /// One parallel_for in flight. Threads take chunk numbers from a shared counter.
 struct Job {
   RangeFunction body;
@@ -34,7 +42,7 @@ struct Job {
     inside_parallel_for = true;
     for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
       try {
-        body(begin + i * grain, std::min(end, begin + (i + 1) * grain));
+        run_chunk(body, begin, end, grain, i);
       } catch (...) {
         std::lock_guard lock(error_mutex);
         if (!error) error = std::current_exception();
@@ -45,11 +53,17 @@ struct Job {
   }
 };
 
-/// Worker threads that spin briefly between jobs, since a training step has hundreds of short ones, and then sleep.
+/// Worker threads that spin briefly between jobs, since a training step has hundreds of short ones,
+/// and then sleep.
 class Pool {
  public:
   explicit Pool(int workers) {
-    for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { run(); });
+    threads_.reserve(workers);
+    try {
+      while (static_cast<int>(threads_.size()) < workers) threads_.emplace_back([this] { run(); });
+    } catch (const std::system_error&) {
+      // The system has no more threads: go on with fewer. Results do not depend on their number.
+    }
   }
   ~Pool() {
     {
@@ -135,6 +149,8 @@ int thread_count() { return configured_threads().load(); }
 
 void set_thread_count(int count) {
   require(count >= 1, "set_thread_count", "needs at least 1 thread, got {}", count);
+  require(!inside_parallel_for, "set_thread_count",
+          "must not be called from within a parallel_for");
   std::lock_guard lock(pool_mutex);
   configured_threads().store(count);
   pool.reset();
@@ -143,11 +159,11 @@ void set_thread_count(int count) {
 void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, RangeFunction body) {
   require(grain >= 1, "parallel_for", "the grain must be at least 1, got {}", grain);
   const std::int64_t chunks = chunk_count(begin, end, grain);
-  // The pool serves one caller at a time. Another thread that asks meanwhile (a prefetcher, say) must not wait for it: the
-  // caller may in turn be waiting for that thread.
+  // The pool serves one caller at a time. Another thread that asks meanwhile (a prefetcher, say)
+  // must not wait for it: the caller may in turn be waiting for that thread.
   std::unique_lock lock(pool_mutex, std::defer_lock);
   if (chunks <= 1 || inside_parallel_for || thread_count() == 1 || !lock.try_lock()) {
-    for (std::int64_t b = begin; b < end; b += grain) body(b, std::min(end, b + grain));
+    for (std::int64_t i = 0; i < chunks; ++i) run_chunk(body, begin, end, grain, i);
     return;
   }
   if (!pool) pool = std::make_unique<Pool>(thread_count() - 1);

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "core/allocator.h"
 
@@ -15,7 +18,9 @@ Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(devi
 }
 
 Storage::Storage(const void* data, std::size_t bytes, std::shared_ptr<const void> owner)
-    : data_(static_cast<std::byte*>(const_cast<void*>(data))), bytes_(bytes), owner_(std::move(owner)) {
+    : data_(static_cast<std::byte*>(const_cast<void*>(data))),
+      bytes_(bytes),
+      owner_(std::move(owner)) {
   require(owner_ != nullptr, "tensor", "foreign memory needs an owner");
 }
 
@@ -53,6 +58,18 @@ To convert(From value) {
     return convert<To>(static_cast<float>(value));
   } else if constexpr (std::is_same_v<To, BFloat16>) {
     return BFloat16(static_cast<float>(value));
+  } else if constexpr (std::is_integral_v<To> && std::is_floating_point_v<From>) {
+    // The language leaves the conversion of NaN and of values out of range undefined. 2^digits =
+    // max() + 1 is exact in From, unlike max().
+    using Limits = std::numeric_limits<To>;
+    if (std::isnan(value)) return 0;
+    if (value >= std::ldexp(From{1}, Limits::digits)) return Limits::max();
+    if (value <= static_cast<From>(Limits::min())) return Limits::min();
+    return static_cast<To>(value);
+  } else if constexpr (std::is_integral_v<To>) {
+    return std::in_range<To>(value)
+               ? static_cast<To>(value)
+               : (value < 0 ? std::numeric_limits<To>::min() : std::numeric_limits<To>::max());
   } else {
     return static_cast<To>(value);
   }
@@ -125,8 +142,8 @@ std::vector<double> Tensor::to_vector() const {
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  require(shape.numel() == numel(), "reshape", "{} elements of {} do not fit {}", numel(), describe(),
-          shape.to_string());
+  require(shape.numel() == numel(), "reshape", "{} elements of {} do not fit {}", numel(),
+          describe(), shape.to_string());
   Tensor view = *this;
   view.shape_ = shape;
   return view;
@@ -177,7 +194,7 @@ Tensor Tensor::to(DType dtype) const {
 void Tensor::copy_from(const Tensor& source) {
   require(shape_ == source.shape_ && dtype_ == source.dtype_, "copy_from", "cannot copy {} into {}",
           source.describe(), describe());
-  if (numel() > 0) std::memcpy(mutable_raw(), source.raw(), bytes());
+  if (numel() > 0) std::memmove(mutable_raw(), source.raw(), bytes());  // views may overlap
 }
 
 void Tensor::fill(double value) {

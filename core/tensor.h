@@ -40,11 +40,13 @@ class Storage {
   std::shared_ptr<const void> owner_;
 };
 
-/// A handle to (part of) a Storage. Copies share the memory; `clone` copies it. Views are reshapes and slices of the
-/// leading dimension, so every tensor is contiguous. A default-constructed Tensor is "undefined" and holds nothing.
+/// A handle to (part of) a Storage. Copies share the memory; `clone` copies it. Views are reshapes
+/// and slices of the leading dimension, so every tensor is contiguous. A default-constructed Tensor
+/// is "undefined" and holds nothing.
 ///
-/// Reading and writing: `data<T>()` is for reading. `mutable_data<T>()` is for writing; it raises the storage's
-/// version, by which autograd notices that a tensor saved for backward was changed in place.
+/// Reading and writing: `data<T>()` is for reading. `mutable_data<T>()` is for writing; it raises
+/// the storage's version, by which autograd notices that a tensor saved for backward was changed in
+/// place.
 class Tensor {
  public:
   Tensor() = default;
@@ -52,7 +54,8 @@ class Tensor {
   static Tensor empty(const Shape& shape, DType dtype = DType::f32, Device device = {});
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = {});
   /// Every element `value`, converted to `dtype`.
-  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = {});
+  static Tensor full(const Shape& shape, double value, DType dtype = DType::f32,
+                     Device device = {});
   static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }
   /// A copy of `values`; their count must equal shape.numel().
   template <class T>
@@ -65,7 +68,8 @@ class Tensor {
   static Tensor from(std::initializer_list<T> values, const Shape& shape) {
     return from(std::span<const T>(values.begin(), values.size()), shape);
   }
-  /// A read-only tensor over foreign memory, which `owner` keeps alive. `data` must be aligned to the element.
+  /// A read-only tensor over foreign memory, which `owner` keeps alive. `data` must be aligned to
+  /// the element.
   static Tensor wrap(const void* data, const Shape& shape, DType dtype,
                      std::shared_ptr<const void> owner);
 
@@ -102,7 +106,8 @@ class Tensor {
   }
   /// The single element, converted to double.
   double item() const;
-  /// Every element converted to double (any dtype): for tests, metrics and reports, not for kernels.
+  /// Every element converted to double (any dtype): for tests, metrics and reports, not for
+  /// kernels.
   std::vector<double> to_vector() const;
 
   /// The same memory with other sizes of equal product; one size may be -1 and is then deduced.
@@ -111,7 +116,8 @@ class Tensor {
   /// Rows [begin, end) of the leading dimension, sharing memory.
   Tensor slice(std::int64_t begin, std::int64_t end) const;
   Tensor clone() const;
-  /// A converted copy, or the same tensor when the dtype is already right. Floats to integers truncate.
+  /// A converted copy, or the same tensor when the dtype is already right. Floats to integers
+  /// truncate; values out of range become the nearest integer that the dtype has, NaN becomes 0.
   Tensor to(DType dtype) const;
   /// Overwrites this tensor's elements; shape and dtype must agree.
   void copy_from(const Tensor& source);
@@ -133,7 +139,8 @@ class Tensor {
   DType dtype_ = DType::f32;
 };
 
-/// Throws unless all elements of the floating tensor are finite; the message names `what` and the first bad index.
+/// Throws unless all elements of the floating tensor are finite; the message names `what` and the
+/// first bad index.
 void require_finite(const Tensor& tensor, std::string_view what);
 
 template <class T>
