@@ -1,9 +1,12 @@
-// Python pickles read as data: an interpreter of an allow-list of opcodes and globals that builds values and calls nothing.
+// Python pickles read as data: an interpreter of an allow-list of opcodes and globals that builds
+// values and calls nothing.
 //
-// Read: pickle protocols 0 to 5; None, bool, int of 64 bits, float, str, bytes, list, tuple, dict (also OrderedDict and
-// defaultdict), set, numpy arrays and numpy scalars. Everything else (a function, a class, pandas, torch, joblib) is an
-// Error of kind `data` that names the global or opcode and its byte. Lengths are checked against the bytes that are left
-// before anything is allocated; memory is linear in the size of the file; values may be shared but not contain themselves.
+// Read: pickle protocols 0 to 5; None, bool, int of 64 bits, float, str, bytes, list, tuple, dict
+// (also OrderedDict and defaultdict), set, numpy arrays and numpy scalars. Everything else (a
+// function, a class, pandas, torch, joblib) is an Error of kind `data` that names the global or
+// opcode and its byte. Lengths are checked against the bytes that are left before anything is
+// allocated; memory is linear in the size of the file; values may be shared but not contain
+// themselves.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +44,8 @@ enum class Kind : std::uint8_t {
   opaque,  // a dtype or a class where data may be: it can be carried, not used
 };
 
-/// A handle to a Python object inside a Document, valid as long as that is. Accessors throw an Error of kind `data` that
-/// says what was expected and what was found.
+/// A handle to a Python object inside a Document, valid as long as that is. Accessors throw an
+/// Error of kind `data` that says what was expected and what was found.
 class Value {
  public:
   Value() = default;
@@ -59,7 +62,8 @@ class Value {
   std::string text() const;
   /// The elements of a list, tuple or set.
   std::span<const Value> items() const;
-  /// The (key, value) pairs of a dict in file order; a repeated key may occur twice, the later one counts.
+  /// The (key, value) pairs of a dict in file order; a repeated key may occur twice, the later one
+  /// counts.
   std::span<const std::pair<Value, Value>> entries() const;
   const Array& array() const;
 
@@ -88,7 +92,7 @@ class Value {
 };
 
 struct ElementType {
-  char kind = 0;  // numpy's: f i u b S U O
+  char kind = 0;          // numpy's: f i u b S U O
   std::int64_t size = 0;  // bytes
   bool big_endian = false;
 
@@ -106,9 +110,11 @@ struct Array {
 
   /// Part i along the leading dimension (C order only).
   Array operator[](std::int64_t i) const;
-  /// The numbers in C order, as dtype. A float without an integer value of that dtype is an Error when dtype is an integer.
+  /// The numbers in C order, as dtype. A float without an integer value of that dtype is an Error
+  /// when dtype is an integer.
   Tensor tensor(DType dtype) const;
-  /// In the nearest dtype that holds every value: f2 f4 -> f32, f8 -> f64, b1 u1 -> u8, i1 i2 u2 i4 -> i32, u4 i8 u8 -> i64.
+  /// In the nearest dtype that holds every value: f2 f4 -> f32, f8 -> f64, b1 u1 -> u8, i1 i2 u2 i4
+  /// -> i32, u4 i8 u8 -> i64.
   Tensor tensor() const;
   /// The elements of an array of str, bytes or str objects in C order, UTF-8.
   std::vector<std::string> strings() const;
@@ -118,7 +124,8 @@ struct Array {
 /// A pickle and everything its values refer to.
 class Document {
  public:
-  /// Maps the file and reads it. Errors: kind `io` when it cannot be opened, `data` when it is not an acceptable pickle.
+  /// Maps the file and reads it. Errors: kind `io` when it cannot be opened, `data` when it is not
+  /// an acceptable pickle.
   static Document open(const std::filesystem::path& path);
   /// Reads `bytes`, which `owner` keeps alive; errors begin with `name`.
   static Document parse(std::string_view bytes, std::string_view name,

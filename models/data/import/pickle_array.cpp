@@ -140,7 +140,8 @@ Array Array::operator[](std::int64_t i) const {
     fail(ErrorKind::data, "pickle", "part {} of an array of shape {}", i, shape.to_string());
   }
   if ((fortran && shape.rank() > 1) || type.kind == 'O') {
-    fail(ErrorKind::data, "pickle", "an array in {} cannot be divided; save it with numpy.ascontiguousarray",
+    fail(ErrorKind::data, "pickle",
+         "an array in {} cannot be divided; save it with numpy.ascontiguousarray",
          fortran ? "Fortran order" : "object form");
   }
   Array part = *this;
@@ -158,7 +159,8 @@ Tensor Array::tensor(DType dtype) const {
       To* out = result.mutable_data<To>();
       const bool swap = type.big_endian;
       for_each_in_c_order(*this, [&](std::int64_t i) {
-        *out++ = convert<To>(load<From>(data.data() + i * static_cast<std::int64_t>(sizeof(From)), swap));
+        *out++ = convert<To>(
+            load<From>(data.data() + i * static_cast<std::int64_t>(sizeof(From)), swap));
       });
     });
   };

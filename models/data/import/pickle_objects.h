@@ -43,7 +43,8 @@ struct Opaque {
   ElementType type;
 };
 
-/// All objects in one place: handles are plain pointers, sharing is free, and destruction does not recurse.
+/// All objects in one place: handles are plain pointers, sharing is free, and destruction does not
+/// recurse.
 struct Document::Objects {
   std::deque<Text> texts;
   std::deque<std::string> strings;  // decoded bytes that do not lie in the file as they are

@@ -43,6 +43,7 @@ constexpr AllowedGlobal kAllowed[] = {
     {"__builtin__", "dict", Global::plain},
     {"builtins", "int", Global::plain},
     {"__builtin__", "int", Global::plain},
+    {"__builtin__", "long", Global::plain},
     {"builtins", "float", Global::plain},
     {"__builtin__", "float", Global::plain},
     {"builtins", "str", Global::plain},
@@ -316,7 +317,8 @@ bool Reader::stack_or_memo(std::uint8_t op) {
 }
 
 void Reader::put(std::uint64_t index) {
-  // Python numbers memo entries from 0, so an index beyond the bytes read so far was not written by it.
+  // Python numbers memo entries from 0, so an index beyond the bytes read so far was not written by
+  // it.
   if (index > position_) bad("memo entry {} is out of order", index);
   if (index >= memo_.size()) memo_.resize(index + 1);
   memo_[index] = top();
@@ -476,7 +478,8 @@ std::string Reader::string_literal(std::string_view quoted) {
     constexpr std::string_view kNames = "\\'\"abfnrtv", kBytes = "\\'\"\a\b\f\n\r\t\v";
     if (body[i] == 'x') {
       const auto code = hex(body.substr(i + 1, 2));
-      if (!code || i + 2 >= body.size()) bad("\\x in a string literal needs two hexadecimal digits");
+      if (!code || i + 2 >= body.size())
+        bad("\\x in a string literal needs two hexadecimal digits");
       bytes += static_cast<char>(*code);
       i += 2;
     } else if (const auto k = kNames.find(body[i]); k != kNames.npos) {
@@ -499,7 +502,8 @@ std::string Reader::unicode_literal(std::string_view escaped) {
       continue;
     }
     const auto code = hex(escaped.substr(i + 2, digits));
-    if (!code || i + 2 + digits > escaped.size()) bad("\\{} needs {} hexadecimal digits", next, digits);
+    if (!code || i + 2 + digits > escaped.size())
+      bad("\\{} needs {} hexadecimal digits", next, digits);
     append_utf8(text, *code);
     i += 1 + digits;
   }
@@ -643,7 +647,8 @@ void Reader::push_global(std::string_view module, std::string_view name) {
       return;
     }
   }
-  bad("refused to load {}.{}: only numpy arrays and plain containers are read; write the data again as such",
+  bad("refused to load {}.{}: only numpy arrays and plain containers are read; write the data "
+      "again as such",
       utf8_from_latin1(module.substr(0, 80)), utf8_from_latin1(name.substr(0, 80)));
 }
 
@@ -753,7 +758,8 @@ void Reader::make_scalar(std::span<const Value> arguments) {  // (dtype, bytes)
   push_integer(array.tensor(DType::i64).data<std::int64_t>()[0]);
 }
 
-void Reader::make_array_from_buffer(std::span<const Value> arguments) {  // (data, dtype, shape, order)
+void Reader::make_array_from_buffer(
+    std::span<const Value> arguments) {  // (data, dtype, shape, order)
   if (arguments.size() != 4 || !arguments[3].is_text()) bad("numpy _frombuffer: wrong arguments");
   Value value;
   value.kind_ = Kind::array;
@@ -848,7 +854,8 @@ void Reader::fill_array(Array& array, const ElementType& type, Value shape, bool
   std::int64_t bytes = 0;
   if (__builtin_mul_overflow(count, type.size, &bytes)) bad("a numpy array of impossible size");
   if (type.kind == 'O') {
-    if (data.kind() != Kind::list || data.sequence_->items.size() != static_cast<std::size_t>(count)) {
+    if (data.kind() != Kind::list ||
+        data.sequence_->items.size() != static_cast<std::size_t>(count)) {
       bad("an object array of {} elements holds {}", count, data.describe());
     }
     array.objects = data.sequence_;
@@ -866,7 +873,8 @@ void Reader::fill_array(Array& array, const ElementType& type, Value shape, bool
 
 // ---- the finished tree
 
-/// Refuses values that contain themselves, nesting beyond kMaxDepth, and arrays without data. Iterative, each object once.
+/// Refuses values that contain themselves, nesting beyond kMaxDepth, and arrays without data.
+/// Iterative, each object once.
 void Reader::check_tree(Value root) {
   struct Frame {
     Value value;

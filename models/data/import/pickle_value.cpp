@@ -79,7 +79,8 @@ std::int64_t Value::integer() const {
 double Value::number() const {
   if (kind_ == Kind::real) return real_;
   if (kind_ == Kind::integer || kind_ == Kind::boolean) return static_cast<double>(integer_);
-  if (kind_ != Kind::array || !array_->is_numeric() || !is_one(*array_)) mismatch("a number", *this);
+  if (kind_ != Kind::array || !array_->is_numeric() || !is_one(*array_))
+    mismatch("a number", *this);
   return array_->tensor(DType::f64).item();
 }
 
@@ -151,9 +152,9 @@ std::string Value::describe() const {
       std::string keys;
       for (const auto& [key, value] : entries().first(std::min(kShown, entries().size()))) {
         keys += fmt::format("{}{}", keys.empty() ? "" : ", ",
-                            key.is_text()                  ? "'" + key.text().substr(0, 40) + "'"
+                            key.is_text()                 ? "'" + key.text().substr(0, 40) + "'"
                             : key.kind() == Kind::integer ? std::to_string(key.integer())
-                                                           : std::string(name_of(key.kind())));
+                                                          : std::string(name_of(key.kind())));
       }
       return fmt::format("a dict of {} with the keys {}{}", entries().size(), keys,
                          entries().size() > kShown ? ", ..." : "");
