@@ -30,10 +30,10 @@ namespace cmir::kernels::cpu {
   const float n = round_to_int(clamped * 1.44269504F, exponent);
   float r = clamped - n * 0.693359375F;
   r = r - n * -2.12194440e-4F;
-  float p = 1.0F / 720;
-  p = p * r + 1.0F / 120;
-  p = p * r + 1.0F / 24;
-  p = p * r + 1.0F / 6;
+  float p = 0.001392625083F;  // a fit to (exp(r) - 1 - r) / r^2 at Chebyshev nodes
+  p = p * r + 0.008363232884F;
+  p = p * r + 0.04166655421F;
+  p = p * r + 0.1666657667F;
   p = p * r + 0.5F;
   p = p * r + 1.0F;
   p = p * r + 1.0F;
@@ -151,7 +151,7 @@ template <class T>
   std::int32_t quarter;  // 0 .. 4
   const float t = (u - round_to_int(u * 4.0F, quarter) * 0.25F) * 6.28318531F;
   const float z = t * t;
-  const float s = t * (1.0F + z * (-1.0F / 6 + z * (1.0F / 120 + z * (-1.0F / 5040))));
+  const float s = t + t * z * (-0.1666666465F + z * (0.008332745936F + z * -0.0001958738707F));
   const float c = 1.0F + z * (-0.5F + z * (1.0F / 24 + z * (-1.0F / 720 + z * (1.0F / 40320))));
   const std::int32_t q = quarter & 3;
   const float swapped_c = (q & 1) != 0 ? s : c;

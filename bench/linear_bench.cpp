@@ -1,0 +1,114 @@
+// The linear layer with bias and gelu fused behind the product against product, bias and gelu as
+// three passes over the result; and its activation gradient with the bias gradient in one pass
+// against two.
+#include "kernels/matrix/linear.h"
+
+#include "bench/compare.h"
+#include "kernels/elementwise/binary.h"
+#include "kernels/matrix/gemm.h"
+#include "kernels/reduce/sum.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace bench;
+
+struct Data {
+  std::int64_t rows, in, out;
+  std::vector<float> x, weight, bias, y, dy, dz, sums;
+  std::vector<double> workspace;
+
+  explicit Data(benchmark::State& state)
+      : rows(state.range(0)),
+        in(state.range(1)),
+        out(state.range(2)),
+        x(normals(rows * in, 1)),
+        weight(normals(out * in, 2)),
+        bias(normals(out, 3)),
+        y(rows * out),
+        dy(normals(rows * out, 4)),
+        dz(rows * out),
+        sums(out),
+        workspace(ActivationBackward<float>::workspace_size(rows, out)) {}
+
+  LinearForward<float> forward() {
+    return {x.data(), weight.data(), bias.data(), Activation::gelu, nullptr, y.data(), rows, in,
+            out};
+  }
+  ActivationBackward<float> backward() {
+    return {Activation::gelu, dy.data(),       y.data(), dz.data(), rows, out,
+            sums.data(),      workspace.data()};
+  }
+};
+
+std::vector<float> naive(const Data& d) {
+  std::vector<float> y(d.rows * d.out);
+  for (std::int64_t r = 0; r < d.rows; ++r) {
+    for (std::int64_t o = 0; o < d.out; ++o) {
+      double sum = d.bias[o];
+      for (std::int64_t i = 0; i < d.in; ++i)
+        sum += static_cast<double>(d.x[r * d.in + i]) * d.weight[o * d.in + i];
+      y[r * d.out + o] = static_cast<float>(sum * 0.5 * std::erfc(-sum / std::sqrt(2.0)));
+    }
+  }
+  return y;
+}
+
+void three_passes(Data& d) {
+  run({}, Gemm<float>{.transpose_b = true,
+                      .m = d.rows,
+                      .n = d.out,
+                      .k = d.in,
+                      .a = d.x.data(),
+                      .lda = d.in,
+                      .b = d.weight.data(),
+                      .ldb = d.in,
+                      .c = d.y.data(),
+                      .ldc = d.out});
+  run({},
+      Binary<float>{BinaryOperation::add, d.y.data(), d.bias.data(), d.y.data(), d.rows, d.out});
+  run({}, ActivationForward<float>{Activation::gelu, d.y.data(), d.y.data(), d.rows * d.out});
+}
+
+template <class Step>
+void forward(benchmark::State& state, Step step) {
+  Data d(state);
+  step(d);
+  if (!agree(state, d.y, naive(d), 1e-3)) return;
+  for (auto _ : state) step(d);
+  count(state, d.forward());
+}
+
+template <class Step>
+void backward(benchmark::State& state, Step step) {
+  Data d(state);
+  d.y = normals(d.rows * d.out, 5);  // the pre-activation
+  step(d);
+  std::vector<float> dz(d.dz.size()), sums(d.out);
+  for (std::size_t i = 0; i < dz.size(); ++i) {
+    const double z = d.y[i];
+    dz[i] = static_cast<float>(
+        d.dy[i] * (0.5 * std::erfc(-z / std::sqrt(2.0)) + z * std::exp(-z * z / 2) / 2.5066282746));
+    sums[i % d.out] += dz[i];
+  }
+  if (!agree(state, d.dz, dz, 1e-5) || !agree(state, d.sums, sums, 1e-2)) return;
+  for (auto _ : state) step(d);
+  count(state, d.backward());
+}
+
+void sizes(benchmark::internal::Benchmark* b) {
+  b->Args({48, 150, 256})->Args({480, 256, 256})->Args({2400, 150, 600})->UseRealTime();
+}
+BENCHMARK_CAPTURE(forward, fused, [](Data& d) { run({}, d.forward()); })->Apply(sizes);
+BENCHMARK_CAPTURE(forward, three_passes, three_passes)->Apply(sizes);
+BENCHMARK_CAPTURE(backward, fused, [](Data& d) { run({}, d.backward()); })->Apply(sizes);
+BENCHMARK_CAPTURE(backward, two_passes, [](Data& d) {
+  auto activation = d.backward();
+  activation.column_sums = nullptr;
+  run({}, activation);
+  run({}, SumOverRows<float>{1.0, d.dz.data(), nullptr, d.sums.data(), d.workspace.data(), d.rows,
+                             d.out});
+})->Apply(sizes);
+
+}  // namespace
+}  // namespace cmir::kernels

@@ -1,0 +1,180 @@
+// activation.h and binary.h against the formulas in f64.
+#include "kernels/elementwise/activation.h"
+#include "kernels/elementwise/binary.h"
+
+#include "tests/kernels/kernel_test.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace testing;
+
+template <class T>
+class ElementwiseTest : public ::testing::Test {};
+using Scalars = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(ElementwiseTest, Scalars);
+
+constexpr Activation kActivations[] = {Activation::none, Activation::relu,    Activation::gelu,
+                                       Activation::tanh, Activation::sigmoid, Activation::exp};
+
+double phi(double x) { return std::exp(-0.5 * x * x) / std::sqrt(8 * std::atan(1.0)); }
+double cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
+
+double value(Activation activation, double x) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::isnan(x) ? x : std::max(x, 0.0);
+    case Activation::gelu:
+      return x * cdf(x);
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case Activation::exp:
+      return std::exp(x);
+  }
+  return 0;
+}
+/// From what forward saved.
+double derivative(Activation activation, double saved) {
+  switch (activation) {
+    case Activation::none:
+      return 1;
+    case Activation::relu:
+      return saved > 0 ? 1 : 0;
+    case Activation::gelu:
+      return cdf(saved) + saved * phi(saved);
+    case Activation::tanh:
+      return 1 - saved * saved;
+    case Activation::sigmoid:
+      return saved * (1 - saved);
+    case Activation::exp:
+      return saved;
+  }
+  return 0;
+}
+
+TYPED_TEST(ElementwiseTest, ActivationForward) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const Activation activation : kActivations) {
+      for (const std::int64_t count : {0, 1, 7, 8, 9, 17, 33, 4097}) {
+        Guarded<T> x(normals(count, 1, 2.0)), y(count);
+        std::vector<double> expected;
+        for (const double v : x.to_vector()) expected.push_back(value(activation, v));
+        run({}, ActivationForward<T>{activation, x.data(), y.data(), count});
+        for (std::int64_t i = 0; i < count; ++i) {  // each to its own magnitude: exp spans many
+          expect_close<T>(
+              {&y[i], 1}, {expected[i]}, 1 + std::abs(expected[i]), 4,
+              fmt::format("activation {} count {}", static_cast<int>(activation), count));
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, ActivationsOfExtremes) {
+  using T = TypeParam;
+  const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  const std::vector<double> xs = {0, -0.0, 1e-30, -1e-30, 1e4, -1e4, nan, -20, 20};
+  for_each_isa([&] {
+    for (const Activation activation : kActivations) {
+      Guarded<T> x(xs), y(static_cast<std::int64_t>(xs.size()));
+      std::vector<double> expected;
+      for (const double v : x.to_vector()) expected.push_back(static_cast<T>(value(activation, v)));
+      run({}, ActivationForward<T>{activation, x.data(), y.data(),
+                                   static_cast<std::int64_t>(xs.size())});
+      for (std::size_t i = 0; i < xs.size(); ++i) {
+        expect_close<T>({&y[static_cast<std::int64_t>(i)], 1}, {expected[i]},
+                        std::abs(expected[i]) + 1e-30, 100,
+                        fmt::format("activation {} at {}", static_cast<int>(activation), xs[i]));
+      }
+    }
+    Guarded<T> x(std::vector<double>{infinity, -infinity}), y(2);
+    run({}, ActivationForward<T>{Activation::sigmoid, x.data(), y.data(), 2});
+    expect_close(y, {1, 0}, 1, 0, "sigmoid at infinity");
+    run({}, ActivationForward<T>{Activation::tanh, x.data(), y.data(), 2});
+    expect_close(y, {1, -1}, 1, 0, "tanh at infinity");
+  });
+}
+
+TYPED_TEST(ElementwiseTest, ActivationBackwardWithColumnSums) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const Activation activation : kActivations) {
+      for (const auto& [rows, width] :
+           {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {64, 8}, {65, 33}, {200, 17}}) {
+        const std::int64_t count = rows * width;
+        Guarded<T> dy(normals(count, 1)), saved(normals(count, 2)), dx(count), sums(width);
+        std::vector<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
+        std::vector<double> expected(count), expected_sums(width);
+        const auto dy0 = dy.to_vector(), saved0 = saved.to_vector();
+        for (std::int64_t i = 0; i < count; ++i) {
+          expected[i] = dy0[i] * derivative(activation, saved0[i]);
+          expected_sums[i % width] += expected[i];
+        }
+        run({}, ActivationBackward<T>{activation, dy.data(), saved.data(), dx.data(), rows, width,
+                                      sums.data(), workspace.data()});
+        const auto where = fmt::format("activation {} rows {} width {}",
+                                       static_cast<int>(activation), rows, width);
+        expect_close(dx, expected, 40, 4, where);
+        expect_close(sums, expected_sums, 10 + rows, 4, where);
+        if (activation == Activation::none) {  // only the sums
+          run({}, ActivationBackward<T>{activation, dy.data(), nullptr, nullptr, rows, width,
+                                        sums.data(), workspace.data()});
+          expect_close(sums, expected_sums, 10 + rows, 4, where);
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, BinaryBroadcastsOverLeadingDimensions) {
+  using T = TypeParam;
+  const auto formula = [](BinaryOperation operation, double a, double b) {
+    return operation == BinaryOperation::add        ? a + b
+           : operation == BinaryOperation::subtract ? a - b
+                                                    : a * b;
+  };
+  for_each_isa([&] {
+    for (const auto operation :
+         {BinaryOperation::add, BinaryOperation::subtract, BinaryOperation::multiply}) {
+      for (const auto& [rows, width] : {std::pair{0, 3},
+                                        {3, 0},
+                                        {1, 1},
+                                        {9, 1},
+                                        {5, 3},
+                                        {3, 17},
+                                        {1, 33},
+                                        {2000, 9},
+                                        {3, 16385}}) {
+        Guarded<T> a(normals(rows * width, 1)), b(normals(width, 2)), y(rows * width);
+        std::vector<double> expected(rows * width);
+        for (std::int64_t i = 0; i < rows * width; ++i)
+          expected[i] = formula(operation, a[i], b[i % width]);
+        run({}, Binary<T>{operation, a.data(), b.data(), y.data(), rows, width});
+        expect_close(y, expected, 10, 1,
+                     fmt::format("{} rows {} width {}", static_cast<int>(operation), rows, width));
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, SameBitsForAnyThreadCount) {
+  using T = TypeParam;
+  expect_same_bits_for_any_thread_count([] {
+    const std::int64_t rows = 1001, width = 33;
+    Guarded<T> dy(normals(rows * width, 1)), x(normals(rows * width, 2)), out(rows * width + width);
+    std::vector<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
+    run({}, ActivationBackward<T>{Activation::gelu, dy.data(), x.data(), out.data(), rows, width,
+                                  out.data() + rows * width, workspace.data()});
+    run({}, Binary<T>{BinaryOperation::multiply, out.data(), x.data(), out.data(), rows, width});
+    run({}, ActivationForward<T>{Activation::tanh, out.data(), out.data(), rows * width});
+    return out.bits();
+  });
+}
+
+}  // namespace
+}  // namespace cmir::kernels

@@ -1,0 +1,82 @@
+#include "kernels/matrix/linear.h"
+
+#include "tests/kernels/kernel_test.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace testing;
+
+template <class T>
+class LinearTest : public ::testing::Test {};
+using Scalars = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(LinearTest, Scalars);
+
+double activated(Activation activation, double x) {
+  switch (activation) {
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::gelu:
+      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    case Activation::tanh:
+      return std::tanh(x);
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    default:
+      return x;
+  }
+}
+
+TYPED_TEST(LinearTest, MatchesTheFormula) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const auto activation : {Activation::none, Activation::relu, Activation::gelu,
+                                  Activation::tanh, Activation::sigmoid}) {
+      for (const auto& [rows, in, out] : {std::tuple{0, 3, 2},
+                                          {3, 0, 5},
+                                          {3, 2, 0},
+                                          {1, 1, 1},
+                                          {7, 9, 17},
+                                          {33, 31, 8},
+                                          {300, 65, 67},
+                                          {48, 150, 300}}) {
+        for (const bool bias : {false, true}) {
+          Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.2)),
+              b(normals(out, 3));
+          Guarded<T> pre(rows * out), y(rows * out);
+          std::vector<double> z(rows * out), expected(rows * out);
+          for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t o = 0; o < out; ++o) {
+              double sum = bias ? b[o] : 0.0;
+              for (std::int64_t i = 0; i < in; ++i)
+                sum += static_cast<double>(x[r * in + i]) * weight[o * in + i];
+              z[r * out + o] = sum;
+              expected[r * out + o] = activated(activation, sum);
+            }
+          }
+          run({}, LinearForward<T>{x.data(), weight.data(), bias ? b.data() : nullptr, activation,
+                                   pre.data(), y.data(), rows, in, out});
+          const auto where = fmt::format("activation {} rows {} in {} out {} bias {}",
+                                         static_cast<int>(activation), rows, in, out, bias);
+          expect_close(y, expected, 5 + in, 2, where);
+          expect_close(pre, z, 5 + in, 2, where);
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(LinearTest, SameBitsForAnyThreadCount) {
+  using T = TypeParam;
+  expect_same_bits_for_any_thread_count([] {
+    const std::int64_t rows = 480, in = 150, out = 256;
+    Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.1)), b(normals(out, 3)),
+        y(rows * out);
+    run({}, LinearForward<T>{x.data(), weight.data(), b.data(), Activation::gelu, nullptr, y.data(),
+                             rows, in, out});
+    return y.bits();
+  });
+}
+
+}  // namespace
+}  // namespace cmir::kernels

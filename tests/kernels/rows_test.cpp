@@ -1,0 +1,82 @@
+// embedding.h and copy.h.
+#include "kernels/embedding/embedding.h"
+#include "kernels/rows/copy.h"
+
+#include "tests/kernels/kernel_test.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace testing;
+
+template <class T>
+class RowsTest : public ::testing::Test {};
+using Scalars = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(RowsTest, Scalars);
+
+std::vector<std::int32_t> random_indices(std::int64_t rows, std::int64_t count) {
+  std::vector<std::int32_t> indices(rows);
+  const RandomStream stream{.seed = 9};
+  for (std::int64_t i = 0; i < rows; ++i)
+    indices[i] = static_cast<std::int32_t>(stream.word(i) % count);
+  return indices;
+}
+
+TYPED_TEST(RowsTest, EmbeddingAndItsGradient) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const auto& [count, width, rows] : {std::tuple{1, 1, 1},
+                                             {5, 3, 0},
+                                             {5, 0, 3},
+                                             {7, 17, 40},
+                                             {3, 65, 9},
+                                             {50, 150, 400},
+                                             {4, 129, 1000}}) {
+      const auto indices = random_indices(rows, count);
+      Guarded<T> table(normals(count * width, 1)), y(rows * width), dy(normals(rows * width, 2));
+      Guarded<T> dtable(normals(count * width, 3));
+      std::vector<double> expected(rows * width), gradient = dtable.to_vector();
+      for (std::int64_t i = 0; i < rows * width; ++i) {
+        expected[i] = table[indices[i / width] * width + i % width];
+        gradient[indices[i / width] * width + i % width] += dy[i];
+      }
+      run({}, EmbeddingForward<T>{table.data(), indices.data(), y.data(), rows, width});
+      run({}, EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
+      const auto where = fmt::format("count {} width {} rows {}", count, width, rows);
+      expect_close(y, expected, 0, 0, where);
+      expect_close(dtable, gradient, 5.0 + rows, 2, where);
+    }
+  });
+}
+
+TYPED_TEST(RowsTest, CopyColumnsTouchesOnlyItsBlock) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const auto& [rows, width] :
+         {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {600, 33}, {1, 20000}}) {
+      const std::int64_t x_stride = width + 2, y_stride = width + 5;
+      Guarded<T> x(normals(rows * x_stride, 1)), y(normals(rows * y_stride, 2));
+      auto expected = y.to_vector();
+      for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t j = 0; j < width; ++j)
+          expected[i * y_stride + 3 + j] = x[i * x_stride + 1 + j];
+      }
+      run({}, CopyColumns<T>{x.data() + 1, x_stride, y.data() + 3, y_stride, rows, width});
+      expect_close(y, expected, 0, 0, fmt::format("rows {} width {}", rows, width));
+    }
+  });
+}
+
+TYPED_TEST(RowsTest, SameBitsForAnyThreadCount) {
+  using T = TypeParam;
+  expect_same_bits_for_any_thread_count([] {
+    const std::int64_t count = 11, width = 150, rows = 900;
+    const auto indices = random_indices(rows, count);
+    Guarded<T> dy(normals(rows * width, 2)), dtable(count * width, T{0});
+    run({}, EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
+    return dtable.bits();
+  });
+}
+
+}  // namespace
+}  // namespace cmir::kernels
