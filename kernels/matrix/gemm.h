@@ -13,7 +13,7 @@ namespace cmir::kernels {
 /// columns of the result. A function of the shape only, so the bits do not depend on the thread
 /// count. The longer side is cut, since every chunk packs the whole of the other operand again; a
 /// chunk is at least 32 wide and has at least 2 Mflop, to outweigh that and the wake-up of a thread
-/// (measured: bench/gemm_bench.cpp).
+/// (estimates: no other values were timed).
 struct GemmSplit {
   bool along_rows;
   std::int64_t extent, grain;
