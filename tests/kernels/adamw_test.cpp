@@ -1,0 +1,150 @@
+#include "kernels/optimizer/adamw.h"
+
+#include <memory>
+
+#include "tests/kernels/kernel_test.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace testing;
+
+template <class T>
+class OptimizerKernelTest : public ::testing::Test {};
+using Scalars = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(OptimizerKernelTest, Scalars);
+
+/// Tensors of awkward sizes, two of them empty, more than one chunk together.
+const std::vector<std::int64_t> kSizes = {7, 0, 33, 1, 20000, 0, 65};
+
+template <class T>
+struct Case {
+  std::vector<std::unique_ptr<Guarded<T>>> p, g, m, v;
+  std::vector<AdamWTensor<T>> tensors;
+  std::vector<const T*> gradients;
+  std::vector<std::int64_t> offsets{0};
+
+  Case() {
+    for (std::size_t i = 0; i < kSizes.size(); ++i) {
+      const auto make = [&](std::uint64_t seed) {
+        return std::make_unique<Guarded<T>>(normals(kSizes[i], 10 * i + seed));
+      };
+      p.push_back(make(1));
+      g.push_back(make(2));
+      m.push_back(make(3));
+      v.push_back(make(4));
+      for (T& x : v.back()->span()) x *= x;
+      tensors.push_back({p[i]->data(), g[i]->data(), m[i]->data(), v[i]->data()});
+      gradients.push_back(g[i]->data());
+      offsets.push_back(offsets.back() + kSizes[i]);
+    }
+  }
+  AdamWStep<T> step() const {
+    return {tensors.data(),
+            offsets.data(),
+            static_cast<std::int64_t>(tensors.size()),
+            0.01,
+            0.1,
+            0.9,
+            0.99,
+            1e-8,
+            0.5,
+            3};
+  }
+  SquaredNormPartial norm() {
+    std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
+    SquaredNormPartial result{NAN, 99};
+    run({}, SquaredNorm<T>{gradients.data(), offsets.data(),
+                           static_cast<std::int64_t>(gradients.size()), workspace.data(), &result});
+    return result;
+  }
+};
+
+TYPED_TEST(OptimizerKernelTest, AdamWMatchesTheFormula) {
+  for_each_isa([] {
+    Case<TypeParam> c;
+    std::vector<std::vector<double>> p, m, v;
+    for (std::size_t i = 0; i < kSizes.size(); ++i) {
+      p.push_back(c.p[i]->to_vector());
+      m.push_back(c.m[i]->to_vector());
+      v.push_back(c.v[i]->to_vector());
+      const auto g = c.g[i]->to_vector();
+      for (std::size_t j = 0; j < g.size(); ++j) {
+        const double gradient = 0.5 * g[j];
+        p[i][j] -= 0.01 * 0.1 * p[i][j];
+        m[i][j] = 0.9 * m[i][j] + 0.1 * gradient;
+        v[i][j] = 0.99 * v[i][j] + 0.01 * gradient * gradient;
+        p[i][j] -= 0.01 * (m[i][j] / (1 - std::pow(0.9, 3))) /
+                   (std::sqrt(v[i][j] / (1 - std::pow(0.99, 3))) + 1e-8);
+      }
+    }
+    run({}, c.step());
+    for (std::size_t i = 0; i < kSizes.size(); ++i) {
+      const auto where = fmt::format("tensor {} of {}", i, kSizes[i]);
+      expect_close(*c.m[i], m[i], 5, 4, where + " m");
+      expect_close(*c.v[i], v[i], 20, 4, where + " v");
+      // A second moment near zero makes the step large: that part is relative.
+      for (std::size_t j = 0; j < p[i].size(); ++j) {
+        const double bound =
+            16 * std::numeric_limits<TypeParam>::epsilon() * (5 + std::abs(p[i][j]));
+        ASSERT_LE(std::abs((*c.p[i])[j] - p[i][j]), bound) << where << " p element " << j;
+      }
+    }
+  });
+}
+
+TYPED_TEST(OptimizerKernelTest, AdamWGivesTheSameBitsForAnyThreadCount) {
+  expect_same_bits_for_any_thread_count([] {
+    Case<TypeParam> c;
+    run({}, c.step());
+    std::vector<TypeParam> all;
+    for (auto* arrays : {&c.p, &c.m, &c.v}) {
+      for (auto& array : *arrays) all.insert(all.end(), array->span().begin(), array->span().end());
+    }
+    return all;
+  });
+}
+
+TYPED_TEST(OptimizerKernelTest, SquaredNormMatchesAPlainSum) {
+  for_each_isa([] {
+    Case<TypeParam> c;
+    double sum = 0;
+    for (auto& gradient : c.g) {
+      for (double x : gradient->to_vector()) sum += x * x;
+    }
+    const auto result = c.norm();
+    EXPECT_NEAR(result.sum, sum, 1e-12 * sum);
+    EXPECT_EQ(result.nonfinite_tensor, -1);
+  });
+  expect_same_bits_for_any_thread_count(
+      [] { return std::vector<double>{Case<TypeParam>().norm().sum}; });
+}
+
+TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
+  using Limits = std::numeric_limits<TypeParam>;
+  for_each_isa([] {
+    for (const std::size_t bad : {0, 3, 4, 6}) {
+      for (const TypeParam value : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity()}) {
+        Case<TypeParam> c;
+        (*c.g[bad])[kSizes[bad] - 1] = value;
+        (*c.g[6])[0] = value;
+        EXPECT_EQ(c.norm().nonfinite_tensor, static_cast<std::int64_t>(bad));
+      }
+    }
+    Case<TypeParam> large;  // finite, though the sum of squares of such f64 overflows
+    (*large.g[4])[5] = Limits::max();
+    EXPECT_EQ(large.norm().nonfinite_tensor, -1);
+  });
+}
+
+TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
+  const std::int64_t offsets[] = {0};
+  run({}, AdamWStep<TypeParam>{nullptr, offsets, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+  SquaredNormPartial result{NAN, 99};
+  run({}, SquaredNorm<TypeParam>{nullptr, offsets, 0, nullptr, &result});
+  EXPECT_EQ(result.sum, 0);
+  EXPECT_EQ(result.nonfinite_tensor, -1);
+}
+
+}  // namespace
+}  // namespace cmir::kernels
