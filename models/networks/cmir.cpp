@@ -1,0 +1,305 @@
+#include "models/networks/cmir.h"
+
+#include <algorithm>
+
+#include <fmt/ranges.h>
+
+#include "autograd/arithmetic.h"
+#include "autograd/rows.h"
+#include "core/error.h"
+#include "losses/decorrelation.h"
+#include "losses/environments.h"
+#include "losses/invariance.h"
+#include "losses/prediction.h"
+#include "losses/reconstruction.h"
+
+namespace cmir {
+namespace {
+
+/// Which terms of Eq. 9 beside L_pred a configuration has.
+struct Terms {
+  bool encoders, invariance, decorrelation, reconstruction;
+
+  explicit Terms(const Config& config)
+      : encoders(config.model.framework == "cmir"),
+        invariance(encoders && config.model.use_invariance && config.loss.lambda_invariance > 0 &&
+                   config.loss.environments > 0),
+        decorrelation(encoders && config.model.use_decorrelation &&
+                      config.loss.lambda_decorrelation > 0),
+        reconstruction(encoders && config.model.use_reconstruction &&
+                       config.loss.lambda_reconstruction > 0) {}
+  bool spurious() const { return decorrelation || reconstruction; }
+};
+
+Variable prediction_loss(const LossConfig& config, const Variable& prediction,
+                         const Tensor& labels) {
+  if (config.prediction == "mse") return losses::mse(prediction, labels);
+  if (config.prediction == "mae") return losses::mae(prediction, labels);
+  if (config.prediction == "bce")
+    return losses::binary_cross_entropy_with_logits(prediction, labels);
+  return losses::cross_entropy(prediction, labels);
+}
+
+/// `compared`: Z_inv of all variants for l1, outputs of a unimodal predictor for the forms of
+/// appendix H.
+Variable invariance_loss(const LossConfig& config, const Variable& compared, int environments) {
+  const bool over_batch = config.invariance_batch_reduction == "mean";
+  const bool over_pairs = config.invariance_pair_reduction == "mean";
+  if (config.invariance == "kl") {
+    return losses::divergence(compared, environments,
+                              {.symmetric = config.invariance_symmetric,
+                               .mean_over_batch = over_batch,
+                               .mean_over_pairs = over_pairs});
+  }
+  return losses::invariance(compared, environments,
+                            {.mean_over_features = config.invariance_feature_reduction == "mean",
+                             .mean_over_batch = over_batch,
+                             .mean_over_pairs = over_pairs});
+}
+
+losses::DecorrelationOptions decorrelation_options(const LossConfig& config) {
+  using Axis = losses::NormalisationAxis;
+  using Scale = losses::DecorrelationScale;
+  return {.alpha = config.decorrelation_alpha,
+          .axis = config.decorrelation_axis == "sample" ? Axis::per_sample : Axis::per_feature,
+          .unbiased_std = config.decorrelation_std == "unbiased",
+          .epsilon = config.decorrelation_epsilon,
+          .scale = config.decorrelation_scale == "width"   ? Scale::by_features
+                   : config.decorrelation_scale == "batch" ? Scale::by_samples
+                                                           : Scale::none};
+}
+
+losses::CorruptionKind corruption_kind(const std::string& name) {
+  using Kind = losses::CorruptionKind;
+  return name == "gaussian"  ? Kind::gaussian
+         : name == "laplace" ? Kind::laplace
+         : name == "erase"   ? Kind::erase
+                             : Kind::laplace_or_erase;
+}
+
+/// The corruption of X_m in section 5.4, or x itself.
+Variable corrupted(const Variable& x, const NoiseConfig& noise, Mode mode,
+                   const RandomStream& stream) {
+  const std::string& kind = mode == Mode::training ? noise.train_kind : noise.test_kind;
+  const double rate = mode == Mode::training ? noise.train_rate : noise.test_rate;
+  if (kind == "none" || rate == 0) return x;
+  return losses::corrupt(x, {corruption_kind(kind), rate, noise.laplace_scale}, stream);
+}
+
+const ModalityInfo& info_for(const std::vector<ModalityInfo>& data, const std::string& name) {
+  std::vector<std::string> names;
+  for (const ModalityInfo& info : data) {
+    if (info.name == name) return info;
+    names.push_back(info.name);
+  }
+  fail(ErrorKind::usage, "model", "the data set describes no modality '{}'; it has: {}", name,
+       fmt::join(names, ", "));
+}
+
+}  // namespace
+
+Encoder::Encoder(ParameterStore& store, const std::string& prefix, std::int64_t width,
+                 std::int64_t hidden, bool with_spurious)
+    : trunk0(store, prefix + ".trunk.0", width, hidden),
+      trunk2(store, prefix + ".trunk.2", hidden, hidden),
+      invariant(store, prefix + ".invariant", hidden, width) {
+  if (with_spurious) spurious = Linear(store, prefix + ".spurious", hidden, width);
+}
+Variable Encoder::trunk(const Variable& x) const { return trunk2.relu(trunk0.relu(x)); }
+
+Decoder::Decoder(ParameterStore& store, const std::string& prefix, std::int64_t width,
+                 std::int64_t hidden)
+    : layer0(store, prefix + ".0", 2 * width, hidden),
+      layer2(store, prefix + ".2", hidden, hidden),
+      layer4(store, prefix + ".4", hidden, width) {}
+Variable Decoder::operator()(const Variable& invariant, const Variable& spurious) const {
+  return layer4(layer2.relu(layer0.relu(ops::concat({invariant, spurious}))));
+}
+
+Predictor::Predictor(ParameterStore& store, const std::string& prefix, std::int64_t in,
+                     const ModelConfig& config)
+    : dropout(config.dropout) {
+  const std::int64_t hidden = config.hidden_width;
+  const std::int64_t middle = config.predictor == "A" ? config.shared_width : hidden;
+  layer0 = Linear(store, prefix + ".0", in, hidden);
+  layer2 = Linear(store, prefix + ".2", hidden, middle);
+  layer3 = Linear(store, prefix + ".3", middle, hidden);
+  layer5 = Linear(store, prefix + ".5", hidden, config.outputs);
+}
+Variable Predictor::operator()(const Variable& x, DropoutSites& sites) const {
+  const Variable fused = layer2(sites.apply(layer0.relu(x), dropout));
+  return layer5(sites.apply(layer3.relu(fused), dropout));
+}
+
+Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,
+             DType dtype)
+    : config_(config), store_(seed, dtype) {
+  validate(config_);
+  const std::int64_t width = config_.model.shared_width;
+  const std::int64_t hidden = config_.model.hidden_width;
+  const Terms terms(config_);
+  std::int64_t reaching = 0;
+  for (ModalityConfig modality : config_.data.modalities) {
+    if (modality.hidden_width == 0) modality.hidden_width = hidden;
+    const std::string& name = modality.name;
+    Branch branch{.name = name,
+                  .fuse_into = modality.fuse_into,
+                  .network = {store_, "unimodal." + name, modality, info_for(data, name), width}};
+    if (!modality.fuse_into.empty()) {
+      branch.fuse = Linear(store_, "fusion." + name, 2 * width, width);
+    } else {
+      ++reaching;
+      if (terms.encoders)
+        branch.encoder = Encoder(store_, "encoder." + name, width, hidden, terms.spurious());
+      if (terms.reconstruction) branch.decoder = Decoder(store_, "decoder." + name, width, hidden);
+      if (terms.invariance && config_.loss.invariance != "l1") {
+        branch.unimodal_predictor =
+            Predictor(store_, "unimodal_predictor." + name, width, config_.model);
+      }
+    }
+    branches_.push_back(std::move(branch));
+  }
+  predictor_ = Predictor(store_, "predictor", reaching * width, config_.model);
+}
+
+std::vector<std::string> Model::modalities() const {
+  std::vector<std::string> names;
+  for (const Branch& branch : branches_) {
+    if (branch.fuse_into.empty()) names.push_back(branch.name);
+  }
+  return names;
+}
+
+std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
+                                      const RandomStreams& streams) const {
+  std::vector<Variable> x;
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
+    const auto values = input.modalities.find(branches_[m].name);
+    require(values != input.modalities.end(), "model", "the input lacks the modality '{}'",
+            branches_[m].name);
+    DropoutSites sites(streams, m, mode == Mode::training);
+    const Variable pooled = branches_[m].network(values->second, sites);
+    x.push_back(sites.apply(pooled, config_.model.representation_dropout));
+    require(x[m].shape()[0] == x[0].shape()[0], "model",
+            "modality '{}' has {} samples, '{}' has {}", branches_[m].name, x[m].shape()[0],
+            branches_[0].name, x[0].shape()[0]);
+  }
+  for (std::size_t m = 0; m < branches_.size(); ++m) {  // Eq. 13
+    if (!branches_[m].fuse) continue;
+    const auto target =
+        std::ranges::find(branches_, branches_[m].fuse_into, &Branch::name) - branches_.begin();
+    x[target] = (*branches_[m].fuse)(ops::concat({x[target], x[m]}));
+  }
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
+    x[m] = corrupted(x[m], config_.noise, mode, streams.at(DrawPurpose::corruption, m));
+  }
+  return x;
+}
+
+ForwardOutput Model::forward(const ModelInput& input, Mode mode,
+                             const RandomStreams& streams) const {
+  std::optional<NoGradScope> no_grad;
+  if (mode == Mode::inference) no_grad.emplace();
+  const bool with_losses = mode == Mode::training && input.labels.defined();
+  const std::vector<Variable> x = unimodal(input, mode, streams);
+
+  ForwardOutput output;
+  std::vector<Variable>
+      reaching;  // what the predictor sees: Z_m^inv, or X_m in the vanilla framework
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
+    if (branches_[m].fuse) continue;
+    reaching.push_back(branches_[m].encoder ? encode(m, x[m], with_losses ? &input.labels : nullptr,
+                                                     streams, output.losses)
+                                            : x[m]);
+  }
+  DropoutSites sites(streams, branches_.size(), mode == Mode::training);
+  output.prediction =
+      (*predictor_)(reaching.size() == 1 ? reaching[0] : ops::concat(reaching), sites);
+  if (input.labels.defined()) {
+    output.losses.prediction = prediction_loss(config_.loss, output.prediction, input.labels);
+    if (with_losses) add_up(output.losses);
+  }
+  return output;
+}
+
+Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
+                       const RandomStreams& streams, LossTerms& losses) const {
+  const Branch& branch = branches_[m];
+  const LossConfig& loss = config_.loss;
+  const Terms terms(config_);
+  const std::int64_t samples = x.shape()[0];
+  const int environments =
+      labels != nullptr && terms.invariance ? static_cast<int>(loss.environments) : 0;
+
+  // One pass over all K + 1 variants; the clean one is the first block of rows.
+  const Variable variants = environments == 0
+                                ? x
+                                : losses::noise_variants(x, environments, loss.noise_intensity,
+                                                         streams.at(DrawPurpose::environments, m));
+  const Variable trunk = branch.encoder->trunk(variants);
+  const Variable invariants = branch.encoder->invariant(trunk);
+  const auto clean_rows = [&](const Variable& rows) {
+    return environments == 0 ? rows : ops::slice_rows(rows, 0, samples);
+  };
+  const Variable invariant = clean_rows(invariants);
+  if (labels == nullptr) return invariant;
+
+  if (environments > 0) {
+    Variable compared = invariants;
+    if (branch.unimodal_predictor) {
+      DropoutSites none(streams, m, false);  // outputs differ by the environment alone
+      compared = (*branch.unimodal_predictor)(invariants, none);
+      losses.unimodal.push_back(prediction_loss(loss, clean_rows(compared), *labels));
+    }
+    losses.invariance.push_back(invariance_loss(loss, compared, environments));
+  }
+  if (!terms.spurious()) return invariant;
+  const Variable spurious = branch.encoder->spurious(clean_rows(trunk));
+  if (terms.decorrelation) {
+    losses.decorrelation.push_back(
+        losses::decorrelation(invariant, spurious, decorrelation_options(loss)));
+  }
+  if (terms.reconstruction) {
+    losses.reconstruction.push_back(
+        losses::reconstruction(x, (*branch.decoder)(invariant, spurious),
+                               {.mean_over_features = loss.reconstruction_reduction == "mean",
+                                .stop_gradient = loss.reconstruction_stop_gradient}));
+  }
+  return invariant;
+}
+
+void Model::add_up(LossTerms& losses) const {
+  std::vector<Variable> terms = {losses.prediction};
+  std::vector<double> weights = {1.0};
+  const auto add = [&](const std::vector<Variable>& of_modalities, double weight) {
+    for (const Variable& term : of_modalities) {
+      terms.push_back(term);
+      weights.push_back(weight);
+    }
+  };
+  add(losses.invariance, config_.loss.lambda_invariance);
+  add(losses.decorrelation, config_.loss.lambda_decorrelation);
+  add(losses.reconstruction, config_.loss.lambda_reconstruction);
+  add(losses.unimodal, config_.loss.lambda_unimodal);
+  losses.total = ops::weighted_sum(terms, weights);
+}
+
+std::vector<Representation> Model::representations(const ModelInput& input,
+                                                   const RandomStreams& streams) const {
+  const NoGradScope no_grad;
+  const std::vector<Variable> x = unimodal(input, Mode::inference, streams);
+  std::vector<Representation> all;
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
+    if (branches_[m].fuse) continue;
+    Representation representation{.modality = branches_[m].name, .unimodal = x[m]};
+    if (const auto& encoder = branches_[m].encoder) {
+      const Variable trunk = encoder->trunk(x[m]);
+      representation.invariant = encoder->invariant(trunk);
+      if (encoder->spurious.weight.defined()) representation.spurious = encoder->spurious(trunk);
+    }
+    all.push_back(std::move(representation));
+  }
+  return all;
+}
+
+}  // namespace cmir

@@ -1,0 +1,203 @@
+#include "models/networks/module.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <fmt/ranges.h>
+
+#include "autograd/attention.h"
+#include "autograd/conv1d.h"
+#include "autograd/dropout.h"
+#include "autograd/elementwise.h"
+#include "autograd/layer_norm.h"
+#include "autograd/linear.h"
+#include "core/error.h"
+
+namespace cmir {
+namespace {
+
+constexpr std::uint32_t kInitialisationStep = 0xFFFFFFFF;
+
+/// FNV-1a, 32 bits.
+std::uint32_t hash_of(std::string_view text) {
+  std::uint32_t hash = 0x811C9DC5;
+  for (const unsigned char c : text) hash = (hash ^ c) * 0x01000193;
+  return hash;
+}
+
+/// A tensor whose element i is draw(i).
+template <class Draw>
+Tensor drawn(const Shape& shape, DType dtype, Draw&& draw) {
+  Tensor tensor = Tensor::empty(shape, dtype);
+  dispatch_float(dtype, "parameter", [&]<class T>() {
+    T* values = tensor.mutable_data<T>();
+    for (std::int64_t i = 0; i < tensor.numel(); ++i) values[i] = static_cast<T>(draw(i));
+  });
+  return tensor;
+}
+
+}  // namespace
+
+Variable DropoutSites::apply(const Variable& x, double p) {
+  return training_ && p > 0 ? ops::dropout(x, p, next()) : x;
+}
+
+Variable ParameterStore::add(const std::string& name, Tensor value, bool trained) {
+  for (const Parameter& parameter : list_) {
+    require(parameter.name != name, "parameter", "'{}' is made twice", name);
+  }
+  list_.push_back({name, Variable(std::move(value), trained)});
+  return list_.back().variable;
+}
+
+Variable ParameterStore::uniform(const std::string& name, const Shape& shape, double bound) {
+  const RandomStream stream{seed_, kInitialisationStep, hash_of(name)};
+  return add(name, drawn(shape, dtype_,
+                         [&](std::int64_t i) { return bound * (2.0 * stream.uniform(i) - 1.0); }));
+}
+
+Variable ParameterStore::normal(const std::string& name, const Shape& shape, double deviation) {
+  const RandomStream stream{seed_, kInitialisationStep, hash_of(name)};
+  return add(name,
+             drawn(shape, dtype_, [&](std::int64_t i) { return deviation * stream.normal(i); }));
+}
+
+Variable ParameterStore::constant(const std::string& name, const Shape& shape, double value) {
+  return add(name, Tensor::full(shape, value, dtype_));
+}
+
+Variable ParameterStore::given(const std::string& name, const Tensor& values, bool trained) {
+  return add(name, values.to(dtype_).clone(), trained);
+}
+
+Linear::Linear(ParameterStore& store, const std::string& prefix, std::int64_t in,
+               std::int64_t out) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(in));
+  weight = store.uniform(prefix + ".weight", {out, in}, bound);
+  bias = store.uniform(prefix + ".bias", {out}, bound);
+}
+Variable Linear::operator()(const Variable& x) const { return ops::linear(x, weight, bias); }
+Variable Linear::relu(const Variable& x) const {
+  return ops::linear(x, weight, bias, Activation::relu);
+}
+
+LayerNorm::LayerNorm(ParameterStore& store, const std::string& prefix, std::int64_t width)
+    : weight(store.constant(prefix + ".weight", {width}, 1.0)),
+      bias(store.constant(prefix + ".bias", {width}, 0.0)) {}
+Variable LayerNorm::operator()(const Variable& x) const {
+  return ops::layer_norm(x, weight, bias, 1e-5);
+}
+
+Conv1d::Conv1d(ParameterStore& store, const std::string& prefix, std::int64_t in, std::int64_t out,
+               std::int64_t kernel) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(in * kernel));
+  weight = store.uniform(prefix + ".weight", {out, in, kernel}, bound);
+  bias = store.uniform(prefix + ".bias", {out}, bound);
+}
+Variable Conv1d::operator()(const Variable& x, const Tensor& offsets) const {
+  return ops::conv1d(x, offsets, weight, bias);
+}
+
+TransformerLayer::TransformerLayer(ParameterStore& store, const std::string& prefix,
+                                   const TransformerOptions& layer_options)
+    : options(layer_options) {
+  const std::int64_t width = options.width;
+  // Xavier: sqrt(6 / (fan_in + fan_out)) of the joint [3 width, width] matrix, as
+  // torch.nn.MultiheadAttention does.
+  in_proj_weight = store.uniform(prefix + ".self_attn.in_proj_weight", {3 * width, width},
+                                 std::sqrt(6.0 / static_cast<double>(4 * width)));
+  in_proj_bias = store.constant(prefix + ".self_attn.in_proj_bias", {3 * width}, 0.0);
+  out_proj.weight = store.uniform(prefix + ".self_attn.out_proj.weight", {width, width},
+                                  1.0 / std::sqrt(static_cast<double>(width)));
+  out_proj.bias = store.constant(prefix + ".self_attn.out_proj.bias", {width}, 0.0);
+  linear1 = Linear(store, prefix + ".linear1", width, options.feed_forward);
+  linear2 = Linear(store, prefix + ".linear2", options.feed_forward, width);
+  norm1 = LayerNorm(store, prefix + ".norm1", width);
+  norm2 = LayerNorm(store, prefix + ".norm2", width);
+}
+
+Variable TransformerLayer::attend(const Variable& x, const Tensor& offsets,
+                                  DropoutSites& dropout) const {
+  ops::AttentionOptions attention;
+  if (dropout.training() && options.attention_dropout > 0) {
+    attention.dropout = options.attention_dropout;
+    attention.stream = dropout.next();
+  }
+  const Variable qkv = ops::linear(x, in_proj_weight, in_proj_bias);
+  const Variable mixed = ops::self_attention(qkv, offsets, options.heads, attention);
+  return dropout.apply(out_proj(mixed), options.dropout);
+}
+
+Variable TransformerLayer::feed_forward(const Variable& x, DropoutSites& dropout) const {
+  const Variable hidden = dropout.apply(linear1.relu(x), options.dropout);
+  return dropout.apply(linear2(hidden), options.dropout);
+}
+
+Variable TransformerLayer::operator()(const Variable& x, const Tensor& offsets,
+                                      DropoutSites& dropout) const {
+  if (options.pre_norm) {
+    const Variable attended = ops::add(x, attend(norm1(x), offsets, dropout));
+    return ops::add(attended, feed_forward(norm2(attended), dropout));
+  }
+  const Variable attended = norm1(ops::add(x, attend(x, offsets, dropout)));
+  return norm2(ops::add(attended, feed_forward(attended, dropout)));
+}
+
+Transformer::Transformer(ParameterStore& store, const std::string& prefix,
+                         const TransformerOptions& options) {
+  for (std::int64_t i = 0; i < options.layers; ++i) {
+    layers.emplace_back(store, fmt::format("{}.layers.{}", prefix, i), options);
+  }
+  if (options.pre_norm) norm = LayerNorm(store, prefix + ".norm", options.width);
+}
+
+Variable Transformer::operator()(Variable x, const Tensor& offsets, DropoutSites& dropout) const {
+  for (const TransformerLayer& layer : layers) x = layer(x, offsets, dropout);
+  return norm.weight.defined() ? norm(x) : x;
+}
+
+void load_parameters(const ParameterList& parameters, const std::map<std::string, Tensor>& values) {
+  std::vector<std::string> faults;
+  std::set<std::string> known;
+  for (const auto& [name, variable] : parameters) {
+    known.insert(name);
+    const auto value = values.find(name);
+    if (value == values.end()) {
+      faults.push_back(fmt::format("'{}' is missing", name));
+    } else if (value->second.shape() != variable.shape() || !is_floating(value->second.dtype())) {
+      faults.push_back(fmt::format("'{}' is {}, the model's is {}", name, value->second.describe(),
+                                   variable.value().describe()));
+    }
+  }
+  for (const auto& [name, value] : values) {
+    if (!known.contains(name)) faults.push_back(fmt::format("'{}' is not in the model", name));
+  }
+  if (!faults.empty()) {
+    fail(ErrorKind::data, "load_parameters",
+         "these are parameters of another model ({} differences): {}", faults.size(),
+         fmt::join(faults, "; "));
+  }
+  for (Parameter parameter : parameters) {
+    parameter.variable.mutable_value().copy_from(
+        values.at(parameter.name).to(parameter.variable.dtype()));
+  }
+}
+
+std::vector<std::pair<std::string, std::int64_t>> count_parameters(const ParameterList& parameters,
+                                                                   int depth) {
+  std::vector<std::pair<std::string, std::int64_t>> counts;
+  for (const auto& [name, variable] : parameters) {
+    std::size_t end = 0;
+    for (int part = 0; part < depth && end != std::string::npos; ++part)
+      end = name.find('.', end + (part > 0));
+    const std::string group = name.substr(0, end);
+    auto count =
+        std::find_if(counts.begin(), counts.end(), [&](const auto& c) { return c.first == group; });
+    if (count == counts.end()) count = counts.insert(counts.end(), {group, 0});
+    count->second += variable.value().numel();
+  }
+  return counts;
+}
+
+}  // namespace cmir

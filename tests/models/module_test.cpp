@@ -1,0 +1,243 @@
+#include "models/networks/module.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "autograd/gradcheck.h"
+#include "core/error.h"
+
+namespace cmir {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::map<std::string, Shape> shapes_of(const ParameterList& parameters) {
+  std::map<std::string, Shape> shapes;
+  for (const auto& [name, variable] : parameters) shapes.emplace(name, variable.shape());
+  return shapes;
+}
+
+TEST(Initialisation, DependsOnSeedAndNameOnly) {
+  ParameterStore first(7), second(7), other(8);
+  const Linear a(first, "a", 5, 3);
+  const Linear b(first, "b", 5, 3);
+  const Linear b_first(second, "b", 5, 3);
+  EXPECT_EQ(b.weight.value().to_vector(), b_first.weight.value().to_vector());
+  EXPECT_NE(a.weight.value().to_vector(), b.weight.value().to_vector());
+  EXPECT_NE(Linear(other, "b", 5, 3).weight.value().to_vector(), b.weight.value().to_vector());
+}
+
+/// The values fill (-bound, bound): at most the bound, and near it, with the moments of a uniform
+/// variable.
+void expect_uniform(const Variable& parameter, double bound) {
+  double sum = 0, squares = 0, largest = 0;
+  for (const double v : parameter.value().to_vector()) {
+    sum += v;
+    squares += v * v;
+    largest = std::max(largest, std::abs(v));
+  }
+  const auto n = static_cast<double>(parameter.value().numel());
+  EXPECT_LE(largest, bound);
+  EXPECT_GT(largest, 0.97 * bound);
+  EXPECT_NEAR(sum / n, 0, 5 * bound / std::sqrt(3 * n));
+  EXPECT_NEAR(squares / n, bound * bound / 3, 0.1 * bound * bound);
+}
+
+TEST(Initialisation, FollowsPyTorch) {
+  ParameterStore store(1);
+  const Linear linear(store, "linear", 60, 50);
+  expect_uniform(linear.weight, 1 / std::sqrt(60.0));
+  const Conv1d conv(store, "conv", 20, 30, 3);
+  expect_uniform(conv.weight, 1 / std::sqrt(60.0));
+  const Transformer transformer(store, "t",
+                                {.width = 32, .layers = 1, .heads = 4, .feed_forward = 64});
+  expect_uniform(transformer.layers[0].in_proj_weight, std::sqrt(6.0 / (4 * 32)));
+  EXPECT_THAT(transformer.layers[0].in_proj_bias.value().to_vector(), ::testing::Each(0.0));
+  EXPECT_THAT(transformer.layers[0].norm1.weight.value().to_vector(), ::testing::Each(1.0));
+  EXPECT_THAT(transformer.layers[0].norm1.bias.value().to_vector(), ::testing::Each(0.0));
+}
+
+TEST(Transformer, HasPyTorchsNamesAndShapes) {
+  ParameterStore store(1);
+  const Transformer post(store, "t", {.width = 6, .layers = 1, .heads = 2, .feed_forward = 10});
+  const std::map<std::string, Shape> expected = {{"t.layers.0.self_attn.in_proj_weight", {18, 6}},
+                                                 {"t.layers.0.self_attn.in_proj_bias", {18}},
+                                                 {"t.layers.0.self_attn.out_proj.weight", {6, 6}},
+                                                 {"t.layers.0.self_attn.out_proj.bias", {6}},
+                                                 {"t.layers.0.linear1.weight", {10, 6}},
+                                                 {"t.layers.0.linear1.bias", {10}},
+                                                 {"t.layers.0.linear2.weight", {6, 10}},
+                                                 {"t.layers.0.linear2.bias", {6}},
+                                                 {"t.layers.0.norm1.weight", {6}},
+                                                 {"t.layers.0.norm1.bias", {6}},
+                                                 {"t.layers.0.norm2.weight", {6}},
+                                                 {"t.layers.0.norm2.bias", {6}}};
+  EXPECT_EQ(shapes_of(store.list()), expected);
+  ParameterStore pre_store(1);
+  const Transformer pre(
+      pre_store, "t", {.width = 6, .layers = 1, .heads = 2, .feed_forward = 10, .pre_norm = true});
+  EXPECT_EQ(pre_store.list().size(), expected.size() + 2);
+  EXPECT_EQ(pre_store.list().back().name, "t.norm.bias");
+}
+
+using Matrix = std::vector<std::vector<double>>;
+
+Matrix rows_of(const Tensor& x) {
+  const auto values = x.to_vector();
+  Matrix rows;
+  for (std::int64_t r = 0; r < x.shape().rows(); ++r) {
+    rows.emplace_back(values.begin() + r * x.shape().width(),
+                      values.begin() + (r + 1) * x.shape().width());
+  }
+  return rows;
+}
+Matrix affine(const Matrix& x, const Matrix& weight, const std::vector<double>& bias) {
+  Matrix y(x.size(), bias);
+  for (std::size_t r = 0; r < x.size(); ++r) {
+    for (std::size_t o = 0; o < bias.size(); ++o) {
+      for (std::size_t i = 0; i < x[r].size(); ++i) y[r][o] += x[r][i] * weight[o][i];
+    }
+  }
+  return y;
+}
+Matrix normalised(Matrix x) {
+  for (auto& row : x) {
+    double mean = 0, variance = 0;
+    for (const double v : row) mean += v / row.size();
+    for (const double v : row) variance += (v - mean) * (v - mean) / row.size();
+    for (double& v : row) v = (v - mean) / std::sqrt(variance + 1e-5);
+  }
+  return x;
+}
+Matrix sum(const Matrix& a, const Matrix& b) {
+  Matrix c = a;
+  for (std::size_t r = 0; r < a.size(); ++r) {
+    for (std::size_t i = 0; i < a[r].size(); ++i) c[r][i] += b[r][i];
+  }
+  return c;
+}
+
+/// torch.nn.TransformerEncoderLayer written out for one sample, both norms.
+Matrix plain_layer(const TransformerLayer& layer, const Matrix& x) {
+  const std::size_t width = x[0].size(), head_width = width / layer.options.heads;
+  const auto attend = [&](const Matrix& input) {
+    const Matrix qkv = affine(input, rows_of(layer.in_proj_weight.value()),
+                              layer.in_proj_bias.value().to_vector());
+    Matrix mixed(input.size(), std::vector<double>(width));
+    for (std::size_t head = 0; head < width; head += head_width) {
+      for (std::size_t q = 0; q < input.size(); ++q) {
+        std::vector<double> weights;
+        double total = 0;
+        for (std::size_t k = 0; k < input.size(); ++k) {
+          double score = 0;
+          for (std::size_t i = head; i < head + head_width; ++i)
+            score += qkv[q][i] * qkv[k][width + i];
+          weights.push_back(std::exp(score / std::sqrt(static_cast<double>(head_width))));
+          total += weights.back();
+        }
+        for (std::size_t k = 0; k < input.size(); ++k) {
+          for (std::size_t i = head; i < head + head_width; ++i)
+            mixed[q][i] += weights[k] / total * qkv[k][2 * width + i];
+        }
+      }
+    }
+    return affine(mixed, rows_of(layer.out_proj.weight.value()),
+                  layer.out_proj.bias.value().to_vector());
+  };
+  const auto feed_forward = [&](const Matrix& input) {
+    Matrix hidden = affine(input, rows_of(layer.linear1.weight.value()),
+                           layer.linear1.bias.value().to_vector());
+    for (auto& row : hidden) {
+      for (double& v : row) v = std::max(v, 0.0);
+    }
+    return affine(hidden, rows_of(layer.linear2.weight.value()),
+                  layer.linear2.bias.value().to_vector());
+  };
+  if (layer.options.pre_norm) {
+    const Matrix attended = sum(x, attend(normalised(x)));
+    return sum(attended, feed_forward(normalised(attended)));
+  }
+  const Matrix attended = normalised(sum(x, attend(x)));
+  return normalised(sum(attended, feed_forward(attended)));
+}
+
+TEST(Transformer, EqualsTheLayerWrittenOut) {
+  for (const bool pre_norm : {false, true}) {
+    ParameterStore store(3, DType::f64);
+    const TransformerLayer layer(store, "t",
+                                 {.width = 6, .heads = 2, .feed_forward = 9, .pre_norm = pre_norm});
+    const Tensor x = random_normal({5, 6}, 11);
+    DropoutSites none({}, 0, false);
+    const Tensor offsets =
+        Tensor::from<std::int64_t>({0, 2, 2, 5}, {4});  // the middle sample is empty
+    const auto actual = rows_of(layer(Variable(x), offsets, none).value());
+    Matrix expected = plain_layer(layer, rows_of(x.slice(0, 2)));
+    for (auto& row : plain_layer(layer, rows_of(x.slice(2, 5)))) expected.push_back(row);
+    for (std::size_t r = 0; r < expected.size(); ++r) {
+      for (std::size_t i = 0; i < expected[r].size(); ++i)
+        EXPECT_NEAR(actual[r][i], expected[r][i], 1e-12);
+    }
+  }
+}
+
+TEST(Dropout, DrawsEachSiteByItselfAndOnlyInTraining) {
+  const Variable x(Tensor::full({64}, 1.0));
+  const RandomStreams streams{.seed = 5, .step = 2};
+  DropoutSites sites(streams, 1, true), again(streams, 1, true), other(streams, 2, true),
+      off(streams, 1, false);
+  const auto first = sites.apply(x, 0.5).value().to_vector();
+  EXPECT_NE(first, sites.apply(x, 0.5).value().to_vector());
+  EXPECT_EQ(first, again.apply(x, 0.5).value().to_vector());
+  EXPECT_NE(first, other.apply(x, 0.5).value().to_vector());
+  EXPECT_THAT(off.apply(x, 0.5).value().to_vector(), ::testing::Each(1.0));
+}
+
+TEST(RandomStreams, SitesDiffer) {
+  std::set<std::uint32_t> sites;
+  for (const auto purpose :
+       {DrawPurpose::dropout, DrawPurpose::environments, DrawPurpose::corruption}) {
+    for (std::size_t modality : {0, 1, 255}) {
+      for (std::uint32_t index : {0, 1, 65535})
+        sites.insert(RandomStreams{}.at(purpose, modality, index).site);
+    }
+  }
+  EXPECT_EQ(sites.size(), 27U);
+}
+
+TEST(LoadParameters, ListsEveryFaultAndThenWritesNothing) {
+  ParameterStore store(1);
+  const Linear linear(store, "a", 2, 3);
+  const auto before = linear.weight.value().to_vector();
+  try {
+    load_parameters(store.list(),
+                    {{"a.weight", Tensor::zeros({2, 3})}, {"b.weight", Tensor::zeros({1})}});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::data);
+    EXPECT_THAT(error.what(),
+                HasSubstr("'a.weight' is f32[2, 3] on cpu, the model's is f32[3, 2]"));
+    EXPECT_THAT(error.what(), HasSubstr("'a.bias' is missing"));
+    EXPECT_THAT(error.what(), HasSubstr("'b.weight' is not in the model"));
+  }
+  EXPECT_EQ(linear.weight.value().to_vector(), before);
+  load_parameters(store.list(), {{"a.weight", Tensor::full({3, 2}, 0.5, DType::f64)},
+                                 {"a.bias", Tensor::zeros({3})}});
+  EXPECT_THAT(linear.weight.value().to_vector(), ::testing::Each(0.5));
+}
+
+TEST(ParameterStore, RefusesANameTwiceAndCountsByPart) {
+  ParameterStore store(1);
+  const Linear a(store, "encoder.text.trunk.0", 2, 3), b(store, "encoder.audio.trunk.0", 4, 5),
+      c(store, "predictor.0", 1, 1);
+  EXPECT_THROW(Linear(store, "predictor.0", 1, 1), Error);
+  using Counts = std::vector<std::pair<std::string, std::int64_t>>;
+  EXPECT_EQ(count_parameters(store.list(), 1), (Counts{{"encoder", 34}, {"predictor", 2}}));
+  EXPECT_EQ(count_parameters(store.list(), 2),
+            (Counts{{"encoder.text", 9}, {"encoder.audio", 25}, {"predictor.0", 2}}));
+}
+
+}  // namespace
+}  // namespace cmir
