@@ -28,13 +28,14 @@ inline std::vector<std::int64_t> even_offsets(std::int64_t samples, std::int64_t
   return offsets;
 }
 
-/// True when both agree to `tolerance` absolutely; otherwise the benchmark is skipped with an error, so nothing wrong is timed.
-inline bool agree(benchmark::State& state, const std::vector<float>& actual, const std::vector<float>& expected,
-                  double tolerance) {
+/// True when both agree to `tolerance` absolutely; otherwise the benchmark is skipped with an
+/// error, so nothing wrong is timed.
+inline bool agree(benchmark::State& state, const std::vector<float>& actual,
+                  const std::vector<float>& expected, double tolerance) {
   for (std::size_t i = 0; i < expected.size(); ++i) {
     if (std::abs(actual[i] - expected[i]) <= tolerance) continue;
-    state.SkipWithError(("element " + std::to_string(i) + " is " + std::to_string(actual[i]) + ", the naive form gives " +
-                         std::to_string(expected[i]))
+    state.SkipWithError(("element " + std::to_string(i) + " is " + std::to_string(actual[i]) +
+                         ", the naive form gives " + std::to_string(expected[i]))
                             .c_str());
     return false;
   }

@@ -104,22 +104,24 @@ struct AttentionBackward {
 
 /// Queries whose scores exist at a time: a multiple of the register tile's 6 rows.
 inline constexpr std::int64_t kAttentionTile = 96;
-/// Tasks per chunk such that there are at most 64 chunks, each with a workspace of its own.
+/// Tasks per chunk such that there are at most 32 chunks, each with a workspace of its own.
 inline std::int64_t attention_grain(std::int64_t tasks) {
-  return std::max<std::int64_t>(1, (tasks + 63) / 64);
+  return std::max<std::int64_t>(1, (tasks + 31) / 32);
 }
 
-/// Forward tasks are (sample, head, tile of queries); a chunk needs packed keys and values and the
-/// tile's scores.
+/// Forward tasks are (sample, head, tile of queries); a chunk needs packed keys and values, the
+/// tile's scores and its output. The rows of what a product writes are padded to whole panels
+/// (packed_size of one row), so that it never copies an edge.
 template <class T>
 std::int64_t attention_forward_tasks(const AttentionProblem<T>& p) {
   return p.samples * p.heads * chunk_count(0, p.most_queries, kAttentionTile);
 }
 template <class T>
 std::int64_t attention_forward_chunk(const AttentionProblem<T>& p) {
+  const std::int64_t tile = std::min(p.most_queries, kAttentionTile);
   return cpu::packed_size<T>(p.head_width, p.most_keys) +
-         cpu::packed_size<T>(p.most_keys, p.head_width) +
-         std::min(p.most_queries, kAttentionTile) * p.most_keys;
+         cpu::packed_size<T>(p.most_keys, p.head_width) + cpu::packed_size<T>(tile, p.most_keys) +
+         cpu::packed_size<T>(tile, p.head_width);
 }
 template <class T>
 std::int64_t attention_forward_workspace(const AttentionProblem<T>& p) {
@@ -128,13 +130,14 @@ std::int64_t attention_forward_workspace(const AttentionProblem<T>& p) {
 }
 
 /// Backward tasks are (sample, head); a chunk needs packed keys (both ways), values, a tile of
-/// queries and of doutput, and the tile's probabilities and their gradients.
+/// queries and of doutput, the tile's probabilities and their gradients, and the head's gradients
+/// of keys and values and the tile's of queries.
 template <class T>
 std::int64_t attention_backward_chunk(const AttentionProblem<T>& p) {
   const std::int64_t tile = std::min(p.most_queries, kAttentionTile);
   return 2 * cpu::packed_size<T>(p.head_width, p.most_keys) +
-         cpu::packed_size<T>(p.most_keys, p.head_width) +
-         2 * cpu::packed_size<T>(tile, p.head_width) + 2 * tile * p.most_keys;
+         3 * cpu::packed_size<T>(p.most_keys, p.head_width) +
+         3 * cpu::packed_size<T>(tile, p.head_width) + 2 * cpu::packed_size<T>(tile, p.most_keys);
 }
 template <class T>
 std::int64_t attention_backward_workspace(const AttentionProblem<T>& p) {

@@ -38,15 +38,15 @@ void correlate(const T* x, const std::int64_t* offsets, const T* packed, const T
     for (std::int64_t r = begin; r < end; r += kConv1dBlock) {
       const std::int64_t rows = std::min(kConv1dBlock, end - r);
       gather_windows(x, offsets, s, r, r + rows, windows);
-      for (std::int64_t i = r; i < r + rows; ++i) {
-        if (start != nullptr) {
-          std::copy_n(start, s.out, y + i * s.out);
-        } else {
-          std::fill_n(y + i * s.out, s.out, T{0});
-        }
+      T* out = y + r * s.out;
+      if (start == nullptr) {
+        multiply<false>(rows, s.out, s.window(), windows, s.window(), std::int64_t{1}, packed, out,
+                        s.out);
+      } else {
+        for (std::int64_t i = 0; i < rows; ++i) std::copy_n(start, s.out, out + i * s.out);
+        multiply<true>(rows, s.out, s.window(), windows, s.window(), std::int64_t{1}, packed, out,
+                       s.out);
       }
-      multiply_add(rows, s.out, s.window(), windows, s.window(), std::int64_t{1}, packed,
-                   y + r * s.out, s.out);
     }
   });
 }
@@ -97,8 +97,8 @@ void backward_weight(const Conv1dBackwardWeight<T>& a) {
       const T* dy = a.dy + r * s.out;
       gather_windows(a.x, a.offsets, s, r, r + rows, windows);
       pack(dy, s.out, std::int64_t{1}, rows, s.out, rows, packed);
-      multiply_add(s.window(), s.out, rows, windows, std::int64_t{1}, s.window(), packed, sums,
-                   s.out);
+      multiply<true>(s.window(), s.out, rows, windows, std::int64_t{1}, s.window(), packed, sums,
+                     s.out);
       T* bias = sums + s.window() * s.out;
       for (std::int64_t i = 0; i < rows; ++i) {
 #pragma omp simd

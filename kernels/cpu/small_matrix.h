@@ -1,5 +1,6 @@
-// C += A B for matrices too small, too oddly strided or too many for a BLAS call each. Include it
-// after kernels/cpu/isa_begin.h: it is compiled for the instruction set of the including file.
+// C = A B and C += A B for matrices too small, too oddly strided or too many for a BLAS call each.
+// Include it after kernels/cpu/isa_begin.h: it is compiled for the instruction set of the including
+// file.
 //
 // B is packed first into panels of two vectors' width, so that the inner loop reads it in order and
 // a tail of columns is only a narrower store. A tile of 6 rows times one panel lives in 12 vector
@@ -53,17 +54,19 @@ void pack(const T* b, std::int64_t row_stride, std::int64_t column_stride, std::
   }
 }
 
-/// c[M rows, one panel] += a b; every element of c can be read and written.
-template <class T, int M>
+/// c[M rows, one panel] = a b, or += with kAdd; every element of c can be read and written.
+template <class T, int M, bool kAdd>
 void multiply_tile(std::int64_t depth, const T* a, std::int64_t row_stride,
                    std::int64_t depth_stride, const T* b, T* c, std::int64_t c_stride) {
   using Vector = typename VectorOf<T>::type;
-  Vector sum[M][2];
+  Vector sum[M][2] = {};
+  if constexpr (kAdd) {
 #pragma GCC unroll 8
-  for (int i = 0; i < M; ++i) {
-    const auto* row = reinterpret_cast<const Vector*>(c + i * c_stride);
-    sum[i][0] = row[0];
-    sum[i][1] = row[1];
+    for (int i = 0; i < M; ++i) {
+      const auto* row = reinterpret_cast<const Vector*>(c + i * c_stride);
+      sum[i][0] = row[0];
+      sum[i][1] = row[1];
+    }
   }
   for (std::int64_t k = 0; k < depth; ++k) {
     const auto* row = reinterpret_cast<const Vector*>(b + k * kPanel<T>);
@@ -84,53 +87,63 @@ void multiply_tile(std::int64_t depth, const T* a, std::int64_t row_stride,
 }
 
 /// The same for a panel of which only `columns` are c's own: through a copy.
-template <class T, int M>
+template <class T, int M, bool kAdd>
 void multiply_edge(std::int64_t depth, const T* a, std::int64_t row_stride,
                    std::int64_t depth_stride, const T* b, T* c, std::int64_t c_stride,
                    std::int64_t columns) {
-  if (columns == kPanel<T>)
-    return multiply_tile<T, M>(depth, a, row_stride, depth_stride, b, c, c_stride);
+  if (columns == kPanel<T>) {
+    return multiply_tile<T, M, kAdd>(depth, a, row_stride, depth_stride, b, c, c_stride);
+  }
   T copy[M * kPanel<T>] = {};
-  for (int i = 0; i < M; ++i) std::copy_n(c + i * c_stride, columns, copy + i * kPanel<T>);
-  multiply_tile<T, M>(depth, a, row_stride, depth_stride, b, copy, kPanel<T>);
+  for (int i = 0; i < M && kAdd; ++i) std::copy_n(c + i * c_stride, columns, copy + i * kPanel<T>);
+  multiply_tile<T, M, kAdd>(depth, a, row_stride, depth_stride, b, copy, kPanel<T>);
   for (int i = 0; i < M; ++i) std::copy_n(copy + i * kPanel<T>, columns, c + i * c_stride);
 }
 
-/// C [rows, columns] += A B with A(i, k) = a[i * row_stride + k * depth_stride], B packed with
-/// depth `depth`, C's rows c_stride apart.
-template <class T>
-void multiply_add(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
-                  std::int64_t row_stride, std::int64_t depth_stride, const T* packed, T* c,
-                  std::int64_t c_stride) {
-  for (std::int64_t j = 0; j < columns; j += kPanel<T>, packed += depth * kPanel<T>) {
-    const std::int64_t width = std::min(kPanel<T>, columns - j);
-    std::int64_t i = 0;
-    const auto next = [&]<int M>() {
-      multiply_edge<T, M>(depth, a + i * row_stride, row_stride, depth_stride, packed,
-                          c + i * c_stride + j, c_stride, width);
-      i += M;
-    };
-    while (rows - i >= 6) next.template operator()<6>();
-    switch (rows - i) {
+/// C [rows, columns] = A B, or += with kAdd, where A(i, k) = a[i * row_stride + k * depth_stride],
+/// B is packed with depth `depth` and C's rows are c_stride apart. Where C has room for whole
+/// panels, pass the padded number of columns (see padded_columns): the columns past B's own become
+/// zero (or stay), and no edge is copied.
+template <bool kAdd, class T>
+void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
+              std::int64_t row_stride, std::int64_t depth_stride, const T* packed, T* c,
+              std::int64_t c_stride) {
+  const auto tile = [&]<int M>(std::int64_t i, std::int64_t j) {
+    multiply_edge<T, M, kAdd>(depth, a + i * row_stride, row_stride, depth_stride,
+                              packed + j * depth, c + i * c_stride + j, c_stride,
+                              std::min(kPanel<T>, columns - j));
+  };
+  const auto row_tile = [&](std::int64_t i, std::int64_t j) {
+    switch (std::min<std::int64_t>(6, rows - i)) {
+      case 6:
+        return tile.template operator()<6>(i, j);
       case 5:
-        next.template operator()<5>();
-        break;
+        return tile.template operator()<5>(i, j);
       case 4:
-        next.template operator()<4>();
-        break;
+        return tile.template operator()<4>(i, j);
       case 3:
-        next.template operator()<3>();
-        break;
+        return tile.template operator()<3>(i, j);
       case 2:
-        next.template operator()<2>();
-        break;
-      case 1:
-        next.template operator()<1>();
-        break;
+        return tile.template operator()<2>(i, j);
       default:
-        break;
+        return tile.template operator()<1>(i, j);
+    }
+  };
+  if (depth_stride == 1) {  // A's rows are read in order: keep B's panel in the first-level cache
+    for (std::int64_t j = 0; j < columns; j += kPanel<T>) {
+      for (std::int64_t i = 0; i < rows; i += 6) row_tile(i, j);
+    }
+  } else {  // A is read with a stride: keep its cache lines, and read B's panels in order
+    for (std::int64_t i = 0; i < rows; i += 6) {
+      for (std::int64_t j = 0; j < columns; j += kPanel<T>) row_tile(i, j);
     }
   }
+}
+
+/// Columns rounded up to whole panels.
+template <class T>
+std::int64_t padded_columns(std::int64_t columns) {
+  return (columns + kPanel<T> - 1) / kPanel<T> * kPanel<T>;
 }
 
 }  // namespace

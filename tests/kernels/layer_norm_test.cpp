@@ -1,0 +1,135 @@
+#include "kernels/norm/layer_norm.h"
+
+#include "tests/kernels/kernel_test.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace testing;
+
+template <class T>
+class LayerNormTest : public ::testing::Test {};
+using Scalars = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(LayerNormTest, Scalars);
+
+template <class T>
+struct Run {
+  Guarded<T> x, gamma, beta, dy, y, mean, rstd, dx, dgamma, dbeta, workspace;
+
+  Run(const std::vector<double>& input, std::int64_t rows, std::int64_t width)
+      : x(input),
+        gamma(normals(width, 2)),
+        beta(normals(width, 3)),
+        dy(normals(rows * width, 4)),
+        y(rows * width),
+        mean(rows),
+        rstd(rows),
+        dx(rows * width),
+        dgamma(width),
+        dbeta(width),
+        workspace(layer_norm_backward_workspace(rows, width)) {
+    run({}, LayerNormForward<T>{x.data(), gamma.data(), beta.data(), T(1e-5), y.data(), mean.data(),
+                                rstd.data(), rows, width});
+    run({},
+        LayerNormBackward<T>{x.data(), gamma.data(), mean.data(), rstd.data(), dy.data(), dx.data(),
+                             dgamma.data(), dbeta.data(), rows, width, workspace.data()});
+  }
+};
+
+TYPED_TEST(LayerNormTest, MatchesTheFormula) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const std::int64_t rows : {0, 1, 3, 33, 70}) {
+      for (const std::int64_t width : kAwkwardSizes) {
+        Run<T> r(normals(rows * width, 1), rows, width);
+        std::vector<double> y(rows * width), dx(rows * width), dgamma(width), dbeta(width);
+        double largest = 1;  // rstd: a row of nearly equal features has a large gradient
+        for (std::int64_t i = 0; i < rows; ++i) {
+          T* x = r.x.data() + i * width;
+          T* dy = r.dy.data() + i * width;
+          double mean = 0, variance = 0, g = 0, gn = 0;
+          for (std::int64_t j = 0; j < width; ++j) mean += x[j] / static_cast<double>(width);
+          for (std::int64_t j = 0; j < width; ++j)
+            variance += (x[j] - mean) * (x[j] - mean) / width;
+          const double rstd = 1 / std::sqrt(variance + static_cast<double>(T(1e-5)));
+          largest = std::max(largest, rstd);
+          for (std::int64_t j = 0; j < width; ++j) {
+            const double n = (x[j] - mean) * rstd;
+            y[i * width + j] = n * r.gamma[j] + r.beta[j];
+            g += static_cast<double>(r.gamma[j]) * dy[j] / width;
+            gn += static_cast<double>(r.gamma[j]) * dy[j] * n / width;
+            dgamma[j] += dy[j] * n;
+            dbeta[j] += dy[j];
+          }
+          for (std::int64_t j = 0; j < width; ++j) {
+            dx[i * width + j] =
+                rstd * (static_cast<double>(r.gamma[j]) * dy[j] - g - (x[j] - mean) * rstd * gn);
+          }
+        }
+        const std::string at = fmt::format("rows {} width {}", rows, width);
+        expect_close(r.y, y, 4 * largest, 20, at + " y");
+        expect_close(r.dx, dx, 4 * largest * largest, 20, at + " dx");
+        expect_close(r.dgamma, dgamma, 4 * largest * std::sqrt(rows + 1.0), 20, at + " dgamma");
+        expect_close(r.dbeta, dbeta, 4 * std::sqrt(rows + 1.0), 20, at + " dbeta");
+      }
+    }
+  });
+}
+
+TYPED_TEST(LayerNormTest, ALargeMeanKeepsTheVariance) {
+  using T = TypeParam;
+  // The features 2^20 and 2^20 + 2 are exact; sum(x^2) - mean^2 in f32 would lose the variance 1
+  // altogether.
+  const double base = 1 << 20;
+  std::vector<double> x(150);
+  for (std::size_t j = 0; j < x.size(); ++j) x[j] = base + (j % 2 == 0 ? 0 : 2);
+  Run<T> r(x, 1, 150);
+  EXPECT_NEAR(r.rstd[0], 1 / std::sqrt(1 + 1e-5), 1e-2);
+}
+
+TYPED_TEST(LayerNormTest, ConstantRowsGiveBetaAndHugeAndTinyRowsStayFinite) {
+  using T = TypeParam;
+  const std::int64_t width = 47;
+  std::vector<double> x(4 * width);
+  const auto noise = normals(width, 9);
+  for (std::int64_t j = 0; j < width; ++j) {
+    x[j] = 0;
+    x[width + j] = 1e15 * noise[j];
+    x[2 * width + j] = 1e-15 * noise[j];
+    x[3 * width + j] = j == 5 ? std::nan("") : noise[j];
+  }
+  Run<T> r(x, 4, width);
+  for (std::int64_t j = 0; j < width; ++j) {
+    EXPECT_EQ(r.y[j], r.beta[j]);
+    EXPECT_TRUE(std::isfinite(r.y[width + j]) && std::isfinite(r.y[2 * width + j]));
+    EXPECT_TRUE(std::isnan(r.y[3 * width + j]));
+  }
+}
+
+TYPED_TEST(LayerNormTest, ARowGivesTheSameBitsAloneAndInABatch) {
+  using T = TypeParam;
+  for_each_isa([] {
+    const auto x = normals(67 * 30, 1);
+    Run<T> batch(x, 67, 30);
+    for (const std::int64_t row : {0, 31, 66}) {
+      Run<T> alone({x.begin() + row * 30, x.begin() + (row + 1) * 30}, 1, 30);
+      EXPECT_EQ(std::memcmp(alone.y.data(), batch.y.data() + row * 30, 30 * sizeof(T)), 0) << row;
+    }
+  });
+}
+
+TYPED_TEST(LayerNormTest, SameBitsForAnyThreadCount) {
+  using T = TypeParam;
+  expect_same_bits_for_any_thread_count([] {
+    Run<T> r(normals(301 * 31, 1), 301, 31);
+    auto all = r.y.bits();
+    for (auto* part : {&r.dx, &r.dgamma, &r.dbeta}) {
+      const auto bits = part->bits();
+      all.insert(all.end(), bits.begin(), bits.end());
+    }
+    return all;
+  });
+}
+
+}  // namespace
+}  // namespace cmir::kernels
