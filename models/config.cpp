@@ -70,10 +70,12 @@ const Fields<ModalityConfig>& fields(const ModalityConfig&) {
        "the data set's tensor: vectors, a sequence (with offsets), or tokens"},
       {"standardise", &M::standardise, {}, "whether data.standardise touches this feature"},
       {"network", &M::network,
-       one_of({"projection", "mlp", "conv_transformer", "transformer_conv", "transformer", "none"}),
+       one_of({"projection", "mlp", "conv_transformer", "transformer_conv", "transformer",
+               "context_conv", "none"}),
        "projection: Linear (of the mean over time); mlp; conv_transformer: Eq. 11; "
        "transformer_conv: Eq. 12; transformer: at "
-       "the raw width, mean, Linear; none: the vector itself"},
+       "the raw width, mean, Linear; context_conv: Conv1D over the samples of a group "
+       "(data.context); none: the vector itself"},
       {"embedding",
        &M::embedding,
        {},
@@ -142,6 +144,9 @@ const Fields<DataConfig>& fields(const DataConfig&) {
        &D::merge_validation,
        {},
        "train on the training and the validation part together"},
+      {"context", &D::context, one_of({"none", "group"}),
+       "group: batches are whole groups (videos), so that networks see a sample's neighbours; "
+       "training.batch_size then counts groups"},
       {"bucket_by_length", &D::bucket_by_length, {}, "batches of samples of similar length"},
       {"max_length", &D::max_length, at_least(0),
        "open choice: rows of a sequence kept (the first ones); 0 is all"},
@@ -685,6 +690,8 @@ void validate(const Config& config) {
             "a modality needs a name without dots, got '{}'", m.name);
     require(names.insert(m.name).second, "config", "two modalities are called '{}'", m.name);
     require(!m.feature.empty(), "config", "modality '{}' names no feature of the data set", m.name);
+    require(m.network != "context_conv" || data.context == "group", "config",
+            "modality '{}': network = 'context_conv' needs data.context = \"group\"", m.name);
     require(m.kernel % 2 == 1, "config",
             "modality '{}': kernel = {} must be odd, so that its padding is symmetric", m.name,
             m.kernel);

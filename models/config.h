@@ -52,6 +52,7 @@ struct DataConfig {
   bool standardise = true;
   double validation_fraction = 0.0;
   bool merge_validation = false;
+  std::string context = "none";
   bool bucket_by_length = true;
   std::int64_t max_length = 0;
   std::vector<ModalityConfig> modalities;

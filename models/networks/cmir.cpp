@@ -178,7 +178,14 @@ std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
     require(values != input.modalities.end(), "model", "the input lacks the modality '{}'",
             branches_[m].name);
     DropoutSites sites(streams, m, mode == Mode::training);
-    const Variable pooled = branches_[m].network(values->second, sites);
+    ModalityInput own = values->second;
+    if (branches_[m].network.needs_groups()) {
+      require(input.groups.defined(), "model",
+              "modality '{}' looks at its group's other samples, but the input names no groups",
+              branches_[m].name);
+      own.offsets = input.groups;
+    }
+    const Variable pooled = branches_[m].network(own, sites);
     x.push_back(sites.apply(pooled, config_.model.representation_dropout));
     require(x[m].shape()[0] == x[0].shape()[0], "model",
             "modality '{}' has {} samples, '{}' has {}", branches_[m].name, x[m].shape()[0],
@@ -285,12 +292,20 @@ void Model::add_up(LossTerms& losses) const {
 }
 
 std::vector<Representation> Model::representations(const ModelInput& input,
-                                                   const RandomStreams& streams) const {
+                                                   const RandomStreams& streams,
+                                                   int environment) const {
   const NoGradScope no_grad;
-  const std::vector<Variable> x = unimodal(input, Mode::inference, streams);
+  std::vector<Variable> x = unimodal(input, Mode::inference, streams);
   std::vector<Representation> all;
   for (std::size_t m = 0; m < branches_.size(); ++m) {
     if (branches_[m].fuse) continue;
+    if (environment > 0) {
+      const std::int64_t samples = x[m].shape()[0];
+      const Variable variants =
+          losses::noise_variants(x[m], environment, config_.loss.noise_intensity,
+                                 streams.at(DrawPurpose::environments, m));
+      x[m] = ops::slice_rows(variants, environment * samples, (environment + 1) * samples);
+    }
     Representation representation{.modality = branches_[m].name, .unimodal = x[m]};
     if (const auto& encoder = branches_[m].encoder) {
       const Variable trunk = encoder->trunk(x[m]);

@@ -85,10 +85,10 @@ class Model {
   /// Modalities that the model does not use are ignored. `streams` fixes every random number of the
   /// pass.
   ForwardOutput forward(const ModelInput& input, Mode mode, const RandomStreams& streams) const;
-  /// Z of the inference input (with the [noise].test corruption), for probing and pictures. Records
-  /// no graph.
-  std::vector<Representation> representations(const ModelInput& input,
-                                              const RandomStreams& streams) const;
+  /// Z of the inference input (with the [noise].test corruption) in one virtual environment (0: no
+  /// environment noise), for probing and pictures. Records no graph.
+  std::vector<Representation> representations(const ModelInput& input, const RandomStreams& streams,
+                                              int environment = 0) const;
 
   const ParameterList& named_parameters() const { return store_.list(); }
   void load_parameters(const std::map<std::string, Tensor>& values) {

@@ -38,6 +38,9 @@ struct ModalityInput {
 
 struct ModelInput {
   std::map<std::string, ModalityInput, std::less<>> modalities;
+  /// i64 [groups + 1]: group g (a video) owns the consecutive samples groups[g] .. groups[g+1]), in
+  /// their order in time. Only networks that look at a sample's neighbours need it.
+  Tensor groups;
   Tensor labels;  ///< [samples] floating; i32 for cross_entropy; undefined when only predictions
                   ///< are wanted
 };

@@ -1,9 +1,11 @@
 #include "models/networks/unimodal.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <fmt/ranges.h>
 
+#include "autograd/elementwise.h"
 #include "autograd/embedding.h"
 #include "autograd/mean_pool.h"
 #include "autograd/positions.h"
@@ -103,6 +105,14 @@ UnimodalNetwork::UnimodalNetwork(ParameterStore& store, const std::string& prefi
       linears_.emplace_back(store, fmt::format("{}.mlp.{}", prefix, 3 * i), raw, out);
       raw = out;
     }
+  } else if (network == "context_conv") {
+    require(info.kind == InputKind::vector, where(config),
+            "network = 'context_conv' works on one vector per sample, '{}' is a {}", config.feature,
+            name_of(info.kind));
+    for (std::int64_t i = 0; i < std::max<std::int64_t>(config.layers, 1); ++i) {
+      context_.emplace_back(store, fmt::format("{}.context.{}", prefix, i), i == 0 ? raw : width,
+                            width, config.kernel);
+    }
   } else if (network == "none") {
     require(raw == width, where(config),
             "network = 'none' needs features of width model.shared_width = {}, '{}' has {}", width,
@@ -145,7 +155,10 @@ Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& d
   const bool has_time = info_.kind != InputKind::vector;
   require(info_.kind != InputKind::sequence || input.offsets.defined(), where(config_),
           "a sequence needs offsets i64 [samples + 1]");
-  require(has_time || !input.offsets.defined(), where(config_),
+  for (std::size_t i = 0; i < context_.size(); ++i) {
+    x = context_[i](dropout.apply(i == 0 ? x : ops::relu(x), config_.dropout), input.offsets);
+  }
+  require(has_time || needs_groups() || !input.offsets.defined(), where(config_),
           "expected one vector per sample, got a sequence");
   if (has_time) {
     const Tensor offsets = input.offsets.defined() ? input.offsets : one_row_each(x.shape()[0]);

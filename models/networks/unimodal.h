@@ -19,6 +19,8 @@ namespace cmir {
 ///   Transformer encoder at d, then the mean over time (Eq. 11) transformer_conv  positions and a
 ///   Transformer at the raw width, then Conv1D to d, then the mean over time (Eq. 12) none the
 ///   vector itself (or mean), whose width must be d
+///   context_conv      `layers` x (dropout, Conv1D over the samples of one group in their order,
+///                     ReLU but for the last): a sample sees its neighbours in the same video
 /// Words first go through an embedding table. A sample without any row has the mean 0.
 class UnimodalNetwork {
  public:
@@ -28,6 +30,8 @@ class UnimodalNetwork {
   UnimodalNetwork(ParameterStore& store, const std::string& prefix, const ModalityConfig& config,
                   const ModalityInfo& info, std::int64_t width);
 
+  /// True where the input's offsets must be the bounds of the groups and not of the samples.
+  bool needs_groups() const { return !context_.empty(); }
   /// [samples, d]. Checks the input against the description: kind, width, dtype, offsets.
   Variable operator()(const ModalityInput& input, DropoutSites& dropout) const;
 
@@ -42,6 +46,7 @@ class UnimodalNetwork {
   Variable embedding_;  // [vocabulary, embedding width]
   Variable positions_;  // [max_positions, width], learned
   Conv1d conv_;
+  std::vector<Conv1d> context_;
   Transformer transformer_;
   std::vector<Linear> linears_;  // of mlp and projection; the last has no ReLU
 };

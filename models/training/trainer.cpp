@@ -1,0 +1,386 @@
+#include "models/training/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <utility>
+
+#include "core/error.h"
+#include "core/formats/safetensors.h"
+#include "models/training/evaluate.h"
+#include "models/training/interrupt.h"
+#include "models/training/optimizer.h"
+#include "models/training/schedule.h"
+#include "models/training/units.h"
+
+namespace cmir {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kCheckpointFile = "checkpoint.safetensors";
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kBestPrefix = "best.";
+constexpr const char* kOptimizerPrefix = "optimizer.";
+
+nlohmann::json to_json(const EpochRecord& record) {
+  nlohmann::json json = {{"epoch", record.epoch},
+                         {"step", record.step},
+                         {"learning_rate", record.learning_rate},
+                         {"gradient_norm", record.gradient_norm},
+                         {"train", record.train},
+                         {"valid", record.valid}};
+  if (record.valid_loss) json["valid_loss"] = *record.valid_loss;
+  return json;
+}
+
+/// JSON writes NaN (a metric that is undefined) as null.
+std::map<std::string, double> values_from_json(const nlohmann::json& json) {
+  std::map<std::string, double> values;
+  for (const auto& [name, value] : json.items()) {
+    values[name] = value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  }
+  return values;
+}
+
+EpochRecord record_from_json(const nlohmann::json& json) {
+  EpochRecord record{.epoch = json.at("epoch"),
+                     .step = json.at("step"),
+                     .learning_rate = json.at("learning_rate"),
+                     .gradient_norm = json.at("gradient_norm"),
+                     .train = values_from_json(json.at("train")),
+                     .valid = values_from_json(json.at("valid"))};
+  if (json.contains("valid_loss")) record.valid_loss = json.at("valid_loss").get<double>();
+  return record;
+}
+
+nlohmann::json to_json(const TrainingState& state) {
+  nlohmann::json json = {{"epoch", state.epoch},
+                         {"position", state.position},
+                         {"step", state.step},
+                         {"sums", state.sums},
+                         {"best_epoch", state.best_epoch},
+                         {"best_score", state.best_score},
+                         {"gradient_norm", state.gradient_norm},
+                         {"finished", state.finished},
+                         {"history", nlohmann::json::array()}};
+  for (const EpochRecord& record : state.history) json["history"].push_back(to_json(record));
+  return json;
+}
+
+TrainingState state_from_json(const nlohmann::json& json) {
+  TrainingState state{.epoch = json.at("epoch"),
+                      .position = json.at("position"),
+                      .step = json.at("step"),
+                      .sums = values_from_json(json.at("sums")),
+                      .best_epoch = json.at("best_epoch"),
+                      .best_score = json.at("best_score"),
+                      .gradient_norm = json.at("gradient_norm"),
+                      .finished = json.at("finished")};
+  for (const auto& record : json.at("history")) state.history.push_back(record_from_json(record));
+  return state;
+}
+
+LossValues values_of(const LossTerms& terms, const Model& model) {
+  LossValues values{{"prediction", terms.prediction.value().item()},
+                    {"total", terms.total.value().item()}};
+  const auto names = model.modalities();
+  const auto add = [&](const char* term, const std::vector<Variable>& parts) {
+    for (std::size_t m = 0; m < parts.size(); ++m) {
+      if (parts[m].defined())
+        values[fmt::format("{}.{}", term, names[m])] = parts[m].value().item();
+    }
+  };
+  add("invariance", terms.invariance);
+  add("decorrelation", terms.decorrelation);
+  add("reconstruction", terms.reconstruction);
+  add("unimodal", terms.unimodal);
+  return values;
+}
+
+std::string first_non_finite_parameter(const Model& model) {
+  for (const Parameter& p : model.named_parameters()) {
+    const auto values = p.variable.value().to_vector();
+    if (!std::ranges::all_of(values, [](double x) { return std::isfinite(x); })) return p.name;
+  }
+  return "";
+}
+
+/// A parameter belongs to the group with the longest name that its own name starts with; the rest
+/// have the section's settings.
+AdamW make_optimizer(const OptimizerConfig& config, const ParameterList& parameters) {
+  const AdamWGroup defaults{.learning_rate = config.learning_rate,
+                            .weight_decay = config.weight_decay,
+                            .decay_bias_and_norm = config.decay_bias_and_norm,
+                            .beta1 = config.beta1,
+                            .beta2 = config.beta2,
+                            .epsilon = config.epsilon};
+  std::vector<AdamWGroup> groups(config.groups.size() + 1, defaults);  // the last is for the rest
+  for (std::size_t g = 0; g < config.groups.size(); ++g) {
+    if (config.groups[g].learning_rate > 0)
+      groups[g].learning_rate = config.groups[g].learning_rate;
+    if (config.groups[g].weight_decay >= 0) groups[g].weight_decay = config.groups[g].weight_decay;
+  }
+  for (const Parameter& parameter : parameters) {
+    std::size_t chosen = config.groups.size();
+    for (std::size_t g = 0; g < config.groups.size(); ++g) {
+      const bool longer = chosen == config.groups.size() ||
+                          config.groups[g].name.size() > config.groups[chosen].name.size();
+      if (parameter.name.starts_with(config.groups[g].name) && longer) chosen = g;
+    }
+    groups[chosen].parameters.push_back(parameter);
+  }
+  return AdamW(std::move(groups));
+}
+
+class Trainer {
+ public:
+  Trainer(const Config& config, const PreparedData& data, std::uint64_t seed,
+          const TrainOptions& options)
+      : config_(config),
+        data_(data),
+        seed_(seed),
+        options_(options),
+        model_(std::make_shared<Model>(config, data.modalities, seed)),
+        optimizer_(make_optimizer(config.optimizer, model_->named_parameters())),
+        units_(batch_units(config, data.dataset, data.split.train)),
+        sampler_(make_sampler(config, data, units_, seed)),
+        schedule_(Schedule::make(config.optimizer.schedule, total_steps(config, data),
+                                 config.optimizer.warmup_fraction)) {}
+
+  TrainResult run() {
+    const bool resumed = options_.resume && load_checkpoint();
+    last_checkpoint_ = Clock::now();
+    while (!state_.finished) {
+      if (!run_epoch()) {
+        save_checkpoint();
+        return {model_, state_, true, resumed};
+      }
+      end_epoch();
+      save_checkpoint();
+    }
+    if (!best_.empty()) load_model_parameters(*model_, best_, "");
+    if (!options_.directory.empty()) {
+      save_model(options_.directory / kModelFile, *model_, description(), data_.standardiser);
+    }
+    return {model_, state_, false, resumed};
+  }
+
+ private:
+  /// Samples units by number.
+  static BatchSampler make_sampler(const Config& config, const PreparedData& data,
+                                   const Units& units, std::uint64_t seed) {
+    std::vector<std::int64_t> numbers(units.size());
+    std::iota(numbers.begin(), numbers.end(), 0);
+    // Groups are long in samples, not in steps: only single samples are bucketed by length.
+    const bool bucket = config.data.bucket_by_length && config.data.context == "none";
+    return BatchSampler(
+        std::move(numbers),
+        {.batch_size = config.training.batch_size, .bucket_batches = bucket ? 16 : 0, .seed = seed},
+        bucket ? sample_lengths(data.dataset, data.fields, data.split.train)
+               : std::vector<std::int64_t>{});
+  }
+
+  /// Runs the rest of the epoch under way; false when interrupted.
+  bool run_epoch() {
+    const auto epoch = static_cast<std::uint32_t>(state_.epoch);
+    Prefetcher prefetcher(
+        [&](std::int64_t position) {
+          return gather(data_.dataset, data_.fields,
+                        samples_of(units_, sampler_.batch(epoch, position)));
+        },
+        state_.position, sampler_.batches_per_epoch());
+    while (auto batch = prefetcher.next()) {
+      train_step(*batch);
+      ++state_.position;
+      ++state_.step;
+      if (options_.on_step) options_.on_step({state_, schedule_.total_steps, losses_});
+      if (InterruptGuard::requested()) return false;
+      if (checkpoint_due()) save_checkpoint();
+    }
+    return true;
+  }
+
+  void train_step(const Batch& batch) {
+    const RandomStreams streams{.seed = seed_, .step = static_cast<std::uint32_t>(state_.step)};
+    const ForwardOutput output =
+        model_->forward(unit_input(config_, data_.dataset, batch), Mode::training, streams);
+    losses_ = values_of(output.losses, *model_);
+    for (const auto& [term, value] : losses_) {
+      if (!std::isfinite(value) && term != "total")
+        stop_non_finite(batch, fmt::format("the loss term '{}' is {}", term, value));
+    }
+    if (!std::isfinite(losses_.at("total"))) stop_non_finite(batch, "the total loss is not finite");
+    optimizer_.zero_gradients();
+    backward(output.losses.total);
+    try {
+      state_.gradient_norm =
+          optimizer_.step(schedule_.factor(state_.step), config_.optimizer.gradient_clip);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::numeric) throw;
+      stop_non_finite(batch, error.what());
+    }
+    for (const auto& [term, value] : losses_) state_.sums[term] += value;
+  }
+
+  [[noreturn]] void stop_non_finite(const Batch& batch, const std::string& what) {
+    const std::string parameter = first_non_finite_parameter(*model_);
+    fail(ErrorKind::numeric, "train",
+         "{} in batch {} of epoch {} (first sample '{}'); {}. The last checkpoint is kept. Try a "
+         "smaller "
+         "optimizer.learning_rate, or optimizer.gradient_clip",
+         what, state_.position + 1, state_.epoch + 1, data_.dataset.ids[batch.indices[0]],
+         parameter.empty() ? "all parameters are finite"
+                           : fmt::format("parameter '{}' is not finite", parameter));
+  }
+
+  void end_epoch() {
+    EpochRecord record{
+        .epoch = state_.epoch + 1,
+        .step = state_.step,
+        .learning_rate = config_.optimizer.learning_rate * schedule_.factor(state_.step - 1),
+        .gradient_norm = state_.gradient_norm};
+    for (const auto& [term, sum] : state_.sums) {
+      record.train[term] = sum / static_cast<double>(sampler_.batches_per_epoch());
+    }
+    if (!data_.split.valid.empty()) validate_epoch(record);
+    state_.history.push_back(record);
+    ++state_.epoch;
+    state_.position = 0;
+    state_.sums.clear();
+    const auto patience = config_.training.patience;
+    const bool waited =
+        patience > 0 && state_.best_epoch > 0 && state_.epoch - state_.best_epoch >= patience;
+    state_.finished = state_.epoch >= config_.training.epochs || waited;
+  }
+
+  /// Scores the epoch on the validation part; keeps the parameters when they are the best so far
+  /// and the rule asks for it.
+  void validate_epoch(EpochRecord& record) {
+    const Predictions predictions = predict(*model_, data_, data_.split.valid);
+    record.valid_loss = predictions.loss;
+    const MetricValues metrics = metrics_of(predictions, data_.metric);
+    for (const MetricValue& metric : metrics) record.valid[metric.name] = metric.value;
+    const bool by_metric = config_.training.checkpoint == "best_metric";
+    const MetricValue& first = metrics.values.front();
+    const double score = !by_metric               ? -predictions.loss
+                         : first.higher_is_better ? first.value
+                                                  : -first.value;
+    if (state_.best_epoch != 0 && !(score > state_.best_score)) return;
+    state_.best_epoch = record.epoch;
+    state_.best_score = score;
+    if (config_.training.checkpoint == "last") return;
+    best_.clear();
+    for (const Parameter& p : model_->named_parameters())
+      best_[p.name] = p.variable.value().clone();
+  }
+
+  ModelDescription description() const {
+    return {.config = config_,
+            .modalities = data_.modalities,
+            .seed = seed_,
+            .dataset = data_.dataset.name};
+  }
+
+  bool checkpoint_due() const {
+    if (options_.directory.empty()) return false;
+    if (options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0) return true;
+    return std::chrono::duration<double>(Clock::now() - last_checkpoint_).count() >=
+           options_.checkpoint_seconds;
+  }
+
+  void save_checkpoint() {
+    if (options_.directory.empty()) return;
+    NamedTensors tensors = model_tensors(*model_, data_.standardiser);
+    for (const auto& [name, tensor] : optimizer_.state())
+      tensors.emplace_back(kOptimizerPrefix + name, tensor);
+    for (const auto& [name, tensor] : best_) tensors.emplace_back(kBestPrefix + name, tensor);
+    auto metadata = description_to_metadata(description());
+    metadata["state"] = to_json(state_).dump();
+    write_safetensors(options_.directory / kCheckpointFile, tensors, metadata);
+    last_checkpoint_ = Clock::now();
+  }
+
+  /// False when there is none.
+  bool load_checkpoint() {
+    const auto file = options_.directory / kCheckpointFile;
+    if (options_.directory.empty() || !std::filesystem::exists(file)) return false;
+    const SafeTensors content = SafeTensors::open(file);
+    const ModelDescription stored = description_from_metadata(content.metadata(), file.string());
+    require(
+        stored.dataset == data_.dataset.name, "resume",
+        "{} was trained on the data set '{}', this run uses '{}'; choose another output directory",
+        file.string(), stored.dataset, data_.dataset.name);
+    require(stored.config == config_ && stored.seed == seed_, "resume",
+            "{} belongs to another configuration or seed; choose another output directory, or pass "
+            "--restart to train "
+            "anew",
+            file.string());
+    std::map<std::string, Tensor> tensors;
+    for (const std::string& name : content.names()) tensors[name] = content.at(name);
+    load_model_parameters(*model_, tensors, "parameter.");
+    std::map<std::string, Tensor> optimizer;
+    for (const auto& [name, tensor] : tensors) {
+      if (name.starts_with(kOptimizerPrefix))
+        optimizer[name.substr(std::string(kOptimizerPrefix).size())] = tensor;
+      if (name.starts_with(kBestPrefix))
+        best_[name.substr(std::string(kBestPrefix).size())] = tensor.clone();
+    }
+    optimizer_.load_state(optimizer);
+    try {
+      state_ = state_from_json(nlohmann::json::parse(content.metadata().at("state")));
+    } catch (const std::exception& error) {
+      fail(ErrorKind::data, file.string(), "its training state does not parse: {}", error.what());
+    }
+    return true;
+  }
+
+  const Config config_;
+  const PreparedData& data_;
+  const std::uint64_t seed_;
+  const TrainOptions& options_;
+  std::shared_ptr<Model> model_;
+  AdamW optimizer_;
+  const Units units_;
+  BatchSampler sampler_;
+  const Schedule schedule_;
+  TrainingState state_;
+  LossValues losses_;  // of the last step
+  std::map<std::string, Tensor> best_;
+  Clock::time_point last_checkpoint_;
+};
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const std::vector<EpochRecord>& history) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const EpochRecord& record : history) json.emplace_back(to_json(record));
+  return json;
+}
+
+std::int64_t total_steps(const Config& config, const PreparedData& data) {
+  const auto units =
+      static_cast<std::int64_t>(batch_units(config, data.dataset, data.split.train).size());
+  const auto batch = config.training.batch_size;
+  return (units + batch - 1) / batch * config.training.epochs;
+}
+
+TrainResult train(const Config& config, const PreparedData& data, std::uint64_t seed,
+                  const TrainOptions& options) {
+  require(config.training.checkpoint == "last" || !data.split.valid.empty(), "train",
+          "training.checkpoint = \"{}\" needs a validation part, which split '{}' lacks; use "
+          "\"last\", or "
+          "data.validation_fraction",
+          config.training.checkpoint, config.data.split);
+  require(config.training.patience == 0 || !data.split.valid.empty(), "train",
+          "training.patience = {} needs a validation part, which split '{}' lacks; use 0, or "
+          "data.validation_fraction",
+          config.training.patience, config.data.split);
+  if (!options.directory.empty()) std::filesystem::create_directories(options.directory);
+  return Trainer(config, data, seed, options).run();
+}
+
+}  // namespace cmir

@@ -1,0 +1,256 @@
+#include "models/training/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <limits>
+
+#include "core/formats/safetensors.h"
+#include "core/parallel.h"
+#include "models/data/synthetic.h"
+#include "models/training/evaluate.h"
+#include "models/training/interrupt.h"
+
+namespace cmir {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+/// Everything random is on: dropout, noise, shuffling; Adam has state; validation picks the best
+/// epoch.
+Config small_config() {
+  return parse_config(R"(
+[data]
+name = "synthetic"
+path = "synthetic"
+split = "split"
+label = "label"
+bucket_by_length = true
+[[data.modalities]]
+name = "text"
+feature = "text"
+network = "projection"
+[[data.modalities]]
+name = "audio"
+feature = "audio"
+network = "conv_transformer"
+layers = 1
+heads = 2
+feed_forward = 16
+dropout = 0.2
+[model]
+shared_width = 8
+hidden_width = 12
+dropout = 0.1
+[loss]
+environments = 2
+[optimizer]
+learning_rate = 3e-3
+schedule = "cosine"
+warmup_fraction = 0.1
+gradient_clip = 1.0
+[training]
+epochs = 3
+batch_size = 16
+checkpoint = "best_validation_loss"
+)",
+                      "small_config");
+}
+
+Dataset small_dataset() {
+  SyntheticOptions options;
+  options.samples = 120;
+  options.modalities = {{"text", 6, false}, {"audio", 5, true}};
+  options.min_length = 1;
+  options.max_length = 7;
+  return make_synthetic(options);
+}
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  TrainerTest() : data_(prepare_data(config_, small_dataset())) {
+    directory_ = fs::temp_directory_path() / ("cmir-trainer-" + std::to_string(getpid()));
+    fs::remove_all(directory_);
+  }
+  ~TrainerTest() override { fs::remove_all(directory_); }
+
+  static std::vector<std::vector<float>> bits(const Model& model) {
+    std::vector<std::vector<float>> all;
+    for (const Parameter& p : model.named_parameters()) {
+      const auto values = p.variable.value().span<float>();
+      all.emplace_back(values.begin(), values.end());
+    }
+    return all;
+  }
+  static void expect_same_bits(const Model& a, const Model& b) {
+    const auto x = bits(a), y = bits(b);
+    ASSERT_EQ(x.size(), y.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      EXPECT_EQ(std::memcmp(x[i].data(), y[i].data(), x[i].size() * sizeof(float)), 0)
+          << a.named_parameters()[i].name;
+    }
+  }
+
+  const Config config_ = small_config();
+  const PreparedData data_;
+  fs::path directory_;
+};
+
+TEST_F(TrainerTest, LowersTheLossAndRecordsEveryEpoch) {
+  const TrainResult result = train(config_, data_, 1);
+  ASSERT_EQ(result.state.history.size(), 3U);
+  EXPECT_LT(result.state.history.back().train.at("total"),
+            result.state.history.front().train.at("total"));
+  EXPECT_TRUE(result.state.history.back().valid_loss.has_value());
+  EXPECT_EQ(result.state.step, total_steps(config_, data_));
+  for (const char* term :
+       {"prediction", "invariance.text", "decorrelation.audio", "reconstruction.text"}) {
+    EXPECT_TRUE(result.state.history[0].train.contains(term)) << term;
+  }
+}
+
+TEST_F(TrainerTest, SameBitsForOneAndTwoThreads) {
+  const int before = thread_count();
+  set_thread_count(1);
+  const TrainResult one = train(config_, data_, 1);
+  set_thread_count(2);
+  const TrainResult two = train(config_, data_, 1);
+  set_thread_count(before);
+  expect_same_bits(*one.model, *two.model);
+}
+
+TEST_F(TrainerTest, AnotherSeedGivesAnotherModel) {
+  const auto a = bits(*train(config_, data_, 1).model), b = bits(*train(config_, data_, 2).model);
+  EXPECT_NE(a, b);
+}
+
+/// Stops after every step, by the flag that Ctrl-C raises, and goes on from the checkpoint.
+TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
+  const TrainResult whole = train(config_, data_, 5);
+  const InterruptGuard guard;
+  TrainOptions options{.directory = directory_};
+  options.on_step = [](const StepReport&) { raise(SIGINT); };
+  TrainResult result;
+  int runs = 0;
+  do {
+    const InterruptGuard fresh;
+    result = train(config_, data_, 5, options);
+    EXPECT_EQ(result.resumed, runs > 0);
+    ++runs;
+  } while (result.interrupted && runs < 1000);
+  EXPECT_GT(runs, static_cast<int>(total_steps(config_, data_)));
+  expect_same_bits(*whole.model, *result.model);
+  EXPECT_EQ(to_json(whole.state.history), to_json(result.state.history));
+}
+
+/// A child process is killed outright in the middle of an epoch, between checkpoints.
+TEST_F(TrainerTest, KilledProcessResumesWithTheSameBits) {
+  const TrainResult whole = train(config_, data_, 9);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    set_thread_count(1);  // the parent's worker threads do not exist here
+    TrainOptions options{.directory = directory_, .checkpoint_steps = 2};
+    options.on_step = [](const StepReport& report) {
+      if (report.state.step == 7) raise(SIGKILL);
+    };
+    train(config_, data_, 9, options);
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  std::int64_t first_step = -1;
+  TrainOptions options{.directory = directory_};
+  options.on_step = [&](const StepReport& report) {
+    if (first_step < 0) first_step = report.state.step;
+  };
+  const TrainResult resumed = train(config_, data_, 9, options);
+  EXPECT_TRUE(resumed.resumed);
+  EXPECT_EQ(first_step, 7);  // the checkpoint is of step 6
+  expect_same_bits(*whole.model, *resumed.model);
+}
+
+TEST_F(TrainerTest, SavedModelPredictsTheSame) {
+  const TrainResult result = train(config_, data_, 1, {.directory = directory_});
+  const LoadedModel loaded = load_model(directory_ / "model.safetensors");
+  expect_same_bits(*result.model, loaded.model);
+  const PreparedData again = prepare_data(loaded.description.config, small_dataset(),
+                                          {.standardiser = &loaded.standardiser});
+  EXPECT_EQ(predict(*result.model, data_, data_.split.test).values,
+            predict(loaded.model, again, again.split.test).values);
+}
+
+TEST_F(TrainerTest, NonFiniteLossNamesBatchTermAndKeepsTheCheckpoint) {
+  Config config = config_;
+  config.optimizer.learning_rate = 1e30;
+  config.optimizer.gradient_clip = 0;
+  config.optimizer.warmup_fraction = 0;
+  try {
+    train(config, data_, 1, {.directory = directory_, .checkpoint_steps = 1});
+    FAIL() << "a learning rate of 1e30 trained";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::numeric);
+    EXPECT_THAT(error.what(), HasSubstr("batch 2 of epoch 1"));
+    EXPECT_THAT(error.what(), HasSubstr("term"));
+    EXPECT_THAT(error.what(), HasSubstr("arameter"));
+  }
+  EXPECT_NO_THROW(SafeTensors::open(directory_ / "checkpoint.safetensors"));
+}
+
+TEST_F(TrainerTest, CheckpointOfAnotherRunIsRefused) {
+  train(config_, data_, 1, {.directory = directory_});
+  Config other = config_;
+  other.loss.environments = 3;
+  for (const auto& [config, seed] : {std::pair{other, 1}, std::pair{config_, 2}}) {
+    try {
+      train(config, data_, seed, {.directory = directory_});
+      FAIL() << "resumed another run";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::usage);
+      EXPECT_THAT(error.what(), HasSubstr("another"));
+    }
+  }
+}
+
+TEST_F(TrainerTest, TruncatedCheckpointIsAnErrorNotACrash) {
+  train(config_, data_, 1, {.directory = directory_});
+  const fs::path file = directory_ / "checkpoint.safetensors";
+  fs::resize_file(file, fs::file_size(file) / 2);
+  EXPECT_THROW(train(config_, data_, 1, {.directory = directory_}), Error);
+}
+
+TEST_F(TrainerTest, UnwritableDirectoryIsAnError) {
+  std::ofstream(directory_.string()) << "a file where the directory should be";
+  EXPECT_THROW(train(config_, data_, 1, {.directory = directory_ / "run"}), std::exception);
+}
+
+TEST_F(TrainerTest, ValidationRulesNeedAValidationPart) {
+  PreparedData without = data_;
+  without.split.valid.clear();
+  try {
+    train(config_, without, 1);
+    FAIL() << "chose the best epoch without a validation part";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("validation"));
+  }
+}
+
+TEST_F(TrainerTest, EarlyStoppingWaitsForItsPatience) {
+  Config config = config_;
+  config.training.epochs = 50;
+  config.training.patience = 2;
+  config.optimizer.learning_rate = 0.03;
+  const TrainResult result = train(config, data_, 1);
+  EXPECT_LT(result.state.epoch, 50);
+  EXPECT_EQ(result.state.epoch - result.state.best_epoch, 2);
+}
+
+}  // namespace
+}  // namespace cmir

@@ -1,0 +1,47 @@
+#include "tools/command.h"
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace cmir::tools {
+
+void ConfigOptions::add_to(CLI::App& command) {
+  command
+      .add_option(
+          "config", config,
+          "configuration: a TOML file, or the name of a shipped one (cmir inspect --configs)")
+      ->required();
+  command.add_option("--data", data,
+                     "data set: a file, a folder, a name to look up, or synthetic:KEY=VALUE,...");
+  command
+      .add_option("--set", overrides, "set any key of the configuration: --set loss.environments=4")
+      ->type_name("KEY=VALUE");
+  command.add_option("--threads", threads, "threads to use (default: all)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--device", device, "cpu")->capture_default_str();
+}
+
+Config ConfigOptions::load() const {
+  set_threads(threads);
+  check_device(device);
+  Config loaded = load_config(find_config(config));
+  if (!data.empty()) loaded.data.path = data;
+  for (const std::string& assignment : overrides) apply_override(loaded, assignment);
+  validate(loaded);
+  return loaded;
+}
+
+Dataset open_configured(const Config& config) {
+  return open_dataset(config.data.path.empty() ? config.data.name : config.data.path);
+}
+
+void set_threads(int threads) {
+  if (threads > 0) set_thread_count(threads);
+}
+
+void check_device(const std::string& device) {
+  require(device == "cpu", "--device",
+          "'{}' is not available: this build runs on the CPU only; use --device cpu", device);
+}
+
+}  // namespace cmir::tools

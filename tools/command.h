@@ -1,0 +1,43 @@
+// What the subcommands of `cmir` share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/config.h"
+#include "models/data/dataset.h"
+
+namespace cmir::tools {
+
+/// Options of every command that reads a configuration.
+struct ConfigOptions {
+  std::string config;                  ///< a file, or the name of a shipped configuration
+  std::string data;                    ///< overrides data.path
+  std::vector<std::string> overrides;  ///< "section.key=value"
+  int threads = 0;
+  std::string device = "cpu";
+
+  void add_to(CLI::App& command);
+  /// Loads, overrides and checks the configuration; sets the thread count.
+  Config load() const;
+};
+
+/// Opens the data set of a configuration: data.path, or data.name looked up where data sets are
+/// kept.
+Dataset open_configured(const Config& config);
+
+void set_threads(int threads);
+/// An Error unless `device` is one that this build can use.
+void check_device(const std::string& device);
+
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_predict(CLI::App& app);
+void add_experiment(CLI::App& app);
+void add_data(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_gradcheck(CLI::App& app);
+
+}  // namespace cmir::tools

@@ -1,0 +1,56 @@
+// cmir train: every seed of a configuration, evaluated, with a table, a report and a picture.
+#include <fmt/format.h>
+
+#include "models/experiments/study.h"
+#include "tools/command.h"
+
+namespace cmir::tools {
+namespace {
+
+struct TrainCommand {
+  ConfigOptions common;
+  std::string out;
+  std::vector<std::int64_t> seeds;
+  std::int64_t checkpoint_steps = 0;
+  bool restart = false, json = false, quiet = false;
+
+  void run() const {
+    Config config = common.load();
+    if (!seeds.empty()) config.training.seeds = seeds;
+    const Dataset dataset = open_configured(config);
+    StudyOptions options;
+    options.directory = out.empty() ? fmt::format("runs/{}", config.data.name) : out;
+    options.show_progress = !quiet;
+    options.checkpoint_steps = checkpoint_steps;
+    if (restart) std::filesystem::remove_all(options.directory / "trials");
+    const StudyReport report = run_study("train", config, dataset, options);
+    if (json) {
+      fmt::print("{}\n", report.json.dump(2));
+    } else {
+      fmt::print("{}\n\n{}\nreport, table, picture and models: {}\n", report.title,
+                 report.table.plain(), options.directory.string());
+    }
+  }
+};
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto command = std::make_shared<TrainCommand>();
+  CLI::App* sub = app.add_subcommand(
+      "train", "train a model, one run per seed; run again to go on after an interruption");
+  command->common.add_to(*sub);
+  sub->add_option("--out", command->out, "output directory (default runs/NAME)");
+  sub->add_option("--seeds", command->seeds, "seeds instead of training.seeds");
+  sub->add_option("--checkpoint-steps", command->checkpoint_steps,
+                  "checkpoint also every so many steps (always: after each epoch and each minute)")
+      ->check(CLI::PositiveNumber);
+  sub->add_flag("--restart", command->restart, "forget what the output directory holds");
+  sub->add_flag("--json", command->json, "print the report as JSON");
+  sub->add_flag("--quiet", command->quiet, "no progress");
+  sub->footer(
+      "example: cmir train mosi_utt_b --set loss.lambda_invariance=0.5 --seeds 1 2 --out runs/try");
+  sub->callback([command] { command->run(); });
+}
+
+}  // namespace cmir::tools
