@@ -7,7 +7,7 @@
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-constexpr std::int64_t kAdamWGrain = 8192;
+constexpr std::int64_t kAdamWGrain = 16384;
 
 /// Calls body(tensor, begin, end) for the parts of tensors that make up [begin, end) of their
 /// concatenation.
