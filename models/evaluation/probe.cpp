@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/error.h"
 
@@ -12,6 +11,17 @@ namespace {
 using Indices = std::span<const std::int64_t>;
 
 std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+/// Four partial sums, so that an addition need not wait for the one before it.
+double dot(const double* a, const double* b, std::int64_t count) {
+  double sums[4]{};
+  std::int64_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    for (std::int64_t lane = 0; lane < 4; ++lane) sums[lane] += a[i + lane] * b[i + lane];
+  }
+  for (; i < count; ++i) sums[0] += a[i] * b[i];
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
 
 /// Row-major rows of equal width.
 struct Matrix {
@@ -87,8 +97,7 @@ void cholesky(Matrix& a) {
   for (std::int64_t i = 0; i < a.width; ++i) {
     const double diagonal = a.row(i)[i];
     for (std::int64_t j = 0; j <= i; ++j) {
-      const double dot = std::inner_product(a.row(i), a.row(i) + j, a.row(j), 0.0);
-      const double rest = a.row(i)[j] - dot;
+      const double rest = a.row(i)[j] - dot(a.row(i), a.row(j), j);
       if (i != j) {
         a.row(i)[j] = rest / a.row(j)[j];
       } else if (rest > 1e-13 * diagonal) {
@@ -104,7 +113,7 @@ void cholesky(Matrix& a) {
 /// Solves L L^T x = b in place.
 void solve(const Matrix& l, double* b) {
   for (std::int64_t i = 0; i < l.width; ++i) {
-    b[i] = (b[i] - std::inner_product(b, b + i, l.row(i), 0.0)) / l.row(i)[i];
+    b[i] = (b[i] - dot(b, l.row(i), i)) / l.row(i)[i];
   }
   for (std::int64_t i = l.width - 1; i >= 0; --i) {
     b[i] /= l.row(i)[i];
@@ -117,7 +126,7 @@ void probabilities_of(const Matrix& x, const Matrix& weights, Matrix& result) {
   for (std::int64_t r = 0; r < x.rows; ++r) {
     double* out = result.row(r);
     for (std::int64_t c = 0; c < weights.rows; ++c) {
-      out[c] = std::inner_product(x.row(r), x.row(r) + x.width, weights.row(c), 0.0);
+      out[c] = dot(x.row(r), weights.row(c), x.width);
     }
     const double largest = *std::max_element(out, out + weights.rows);
     double sum = 0;
@@ -129,7 +138,8 @@ void probabilities_of(const Matrix& x, const Matrix& weights, Matrix& result) {
 Matrix fit_logistic(const Matrix& x, Indices labels, Indices train, std::int64_t classes,
                     double l2) {
   constexpr int kSteps = 1000;
-  constexpr double kTolerance = 1e-6;  // of the gradient's largest element
+  constexpr double kTolerance =
+      1e-5;  // of the gradient's largest element: beyond what an accuracy can show
   Matrix hessian_bound = normal_matrix(x, 0.5, l2);
   cholesky(hessian_bound);
   Matrix weights(classes, x.width), gradient(classes, x.width), p(x.rows, classes);
@@ -184,7 +194,7 @@ RegressionProbe probe_regression(const Tensor& features, std::span<const double>
   const Matrix unseen = design(features, train, test);
   for (std::int64_t r = 0; r < unseen.rows; ++r) {
     const double target = targets[size(test[size(r)])];
-    const double guess = std::inner_product(weights.begin(), weights.end(), unseen.row(r), 0.0);
+    const double guess = dot(weights.data(), unseen.row(r), unseen.width);
     probe.predictions.push_back(guess);
     probe.mse += (guess - target) * (guess - target) / static_cast<double>(unseen.rows);
     probe.chance_mse += (mean - target) * (mean - target) / static_cast<double>(unseen.rows);
