@@ -1,6 +1,7 @@
 #include "models/data/synthetic.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <functional>
@@ -152,6 +153,7 @@ enum class Place : std::uint32_t {
   invariant,
   spurious,
   observation,
+  sample_noise,
   length,
   wave,
   split
@@ -165,8 +167,15 @@ RandomStream stream(const SyntheticOptions& o, Place place, std::size_t modality
 Tensor normals(const Shape& shape, const RandomStream& random, double scale = 1) {
   Tensor tensor = Tensor::empty(shape);
   auto values = tensor.mutable_span<float>();
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = static_cast<float>(scale * random.normal(i));
+  for (std::size_t i = 0; i < values.size();
+       i += 4) {  // the values of random.normal(i), a block at a time
+    const auto w = random.words(i / 4);
+    const auto low = RandomStream::normal_pair(w[0], w[1]);
+    const auto high = RandomStream::normal_pair(w[2], w[3]);
+    const std::array four{low[0], low[1], high[0], high[1]};
+    for (std::size_t j = i; j < std::min(i + 4, values.size()); ++j)
+      values[j] = static_cast<float>(scale * four[j - i]);
+  }
   return tensor;
 }
 
@@ -259,11 +268,13 @@ Feature observe(const SyntheticOptions& o, std::size_t m, const Tensor& invarian
   }
   if (modality.sequence) feature.offsets = Tensor::from(first, {n + 1});
   feature.values = normals({first.back(), width}, stream(o, Place::observation, m), o.noise);
+  const Tensor sample_noise =
+      normals({n, width}, stream(o, Place::sample_noise, m), modality.sequence ? o.noise : 0);
   std::vector<double> signal(static_cast<std::size_t>(width));
   for (std::int64_t s = 0; s < n; ++s) {
     for (std::int64_t c = 0; c < width; ++c) {
       const float* a = mixing.data<float>() + c * factors;
-      double sum = 0;
+      double sum = sample_noise.data<float>()[s * width + c];
       for (std::int64_t f = 0; f < k; ++f)
         sum += o.invariant_gain * a[f] * invariant.data<float>()[s * k + f];
       for (std::int64_t f = k; f < factors; ++f)

@@ -26,8 +26,9 @@ struct SyntheticModality {
 /// default the correlation turned round. Observed:
 ///     x = A_m (invariant_gain * z_inv,m ; spurious_gain * z_spu,m) + noise * N(0, I),       A_m ~
 ///     N(0, 1 / factors) fixed.
-/// A sequence repeats this for each of its L steps, L uniform in min_length .. max_length, with
-/// fresh noise and with a label-free wave of random phase along a fixed direction.
+/// A sequence shows this, noise included, in each of its L steps, L uniform in min_length ..
+/// max_length, under fresh noise of the same size and a label-free wave of random phase along a
+/// fixed direction: averaging over time does not remove the sample's own noise.
 struct SyntheticOptions {
   std::int64_t samples = 2000;
   std::uint64_t seed = 0;
