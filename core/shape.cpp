@@ -16,15 +16,17 @@ Shape::Shape(std::span<const std::int64_t> sizes) {
     require(sizes[i] >= 0, "shape", "dimension {} has the negative size {}", i, sizes[i]);
     sizes_[i] = sizes[i];
     // A zero anywhere makes the product zero, but the other sizes must still not overflow it.
-    require(!__builtin_mul_overflow(product, std::max<std::int64_t>(sizes[i], 1), &product), "shape",
-            "the element count overflows 63 bits at dimension {} of size {}", i, sizes[i]);
+    require(!__builtin_mul_overflow(product, std::max<std::int64_t>(sizes[i], 1), &product),
+            "shape", "the element count overflows 63 bits at dimension {} of size {}", i, sizes[i]);
   }
   numel_ = std::find(sizes.begin(), sizes.end(), 0) == sizes.end() ? product : 0;
 }
 
 std::int64_t Shape::operator[](int i) const {
   const int index = i < 0 ? i + rank_ : i;
-  require(index >= 0 && index < rank_, "shape", "dimension {} of {} does not exist", i, to_string());
+  if (index < 0 || index >= rank_) [[unlikely]] {
+    fail(ErrorKind::usage, "shape", "dimension {} of {} does not exist", i, to_string());
+  }
   return sizes_[index];
 }
 
@@ -52,8 +54,6 @@ bool Shape::operator==(const Shape& other) const {
   return std::ranges::equal(sizes(), other.sizes());
 }
 
-std::string Shape::to_string() const {
-  return fmt::format("[{}]", fmt::join(sizes(), ", "));
-}
+std::string Shape::to_string() const { return fmt::format("[{}]", fmt::join(sizes(), ", ")); }
 
 }  // namespace cmir

@@ -110,8 +110,10 @@ Tensor Tensor::wrap(const void* data, const Shape& shape, DType dtype,
 
 void Tensor::check_dtype(DType wanted) const {
   require(defined(), "tensor", "an undefined tensor has no data");
-  require(dtype_ == wanted, "tensor", "asked for {} data of {}; convert with Tensor::to",
-          name_of(wanted), describe());
+  if (dtype_ != wanted) [[unlikely]] {  // describe() costs a microsecond: only for the message
+    fail(ErrorKind::usage, "tensor", "asked for {} data of {}; convert with Tensor::to",
+         name_of(wanted), describe());
+  }
 }
 
 const std::byte* Tensor::raw() const {
@@ -121,8 +123,10 @@ const std::byte* Tensor::raw() const {
 
 std::byte* Tensor::mutable_raw() {
   require(defined(), "tensor", "an undefined tensor has no data");
-  require(!storage_->read_only(), "tensor", "{} is read-only (a mapped file); clone it to write",
-          describe());
+  if (storage_->read_only()) [[unlikely]] {
+    fail(ErrorKind::usage, "tensor", "{} is read-only (a mapped file); clone it to write",
+         describe());
+  }
   storage_->bump_version();
   return storage_->data() + offset_;
 }
