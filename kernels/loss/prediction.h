@@ -11,12 +11,12 @@ namespace cmir::kernels {
 enum class PointwiseLossKind {
   squared,          ///< (p - t)^2
   absolute,         ///< |p - t|, with derivative 0 where p = t
-  binary_logistic,  ///< -w t ln s(p) - (1 - t) ln(1 - s(p)) = (1 - t) p + (1 + (w - 1) t) ln(1 +
-                    ///< e^-p), s the logistic function
+  binary_logistic,  ///< w t ln(1 + e^-p) + (1 - t) ln(1 + e^p), that is -w t ln s(p) - (1 - t) ln
+                    ///< s(-p)
 };
 
 /// values[i] = mean over j of loss(prediction[i][j], target[i][j]); derivatives[i][j] = d values[i]
-/// / d prediction[i][j]. Stable: ln(1 + e^-p) is log1p(e^-|p|) + max(-p, 0). NaN gives NaN. Bytes:
+/// / d prediction[i][j]. Stable: ln(1 + e^p) is log1p(e^-|p|) + max(p, 0). NaN gives NaN. Bytes:
 /// 3 rows width + rows elements. Operations: 4 (squared, absolute) or about 60 (binary_logistic)
 /// per element. Deterministic: one row at a time, in order.
 template <class T>

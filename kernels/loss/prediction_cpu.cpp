@@ -31,8 +31,9 @@ Point<T> point(PointwiseLossKind kind, T weight, T p, T t) {
   const T e = std::exp(-std::abs(p));
   const T positive = (p >= 0 ? T{1} : e) / (1 + e);  // s(p) and s(-p), each without cancellation
   const T negative = (p >= 0 ? e : T{1}) / (1 + e);
-  const T softplus = std::log1p(e) + (p < 0 ? -p : T{0});
-  return {(1 - t) * p + (1 + (weight - 1) * t) * softplus,
+  const T tail = std::log1p(e);  // ln(1 + e^-|p|)
+  const T loss_of_one = tail + (p < 0 ? -p : T{0}), loss_of_zero = tail + (p > 0 ? p : T{0});
+  return {weight * t * loss_of_one + (1 - t) * loss_of_zero,
           (1 - t) * positive - weight * t * negative};
 }
 
