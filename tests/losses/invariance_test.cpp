@@ -175,7 +175,8 @@ TYPED_TEST(InvarianceTest, DivergenceAgreesWithAllPairsWrittenOut) {
             evaluate({logits}, [&](auto x) { return divergence(x[0], environments, options); }),
             naive_divergence(logits.to_vector(), environments, n, width, options), 32,
             fmt::format("environments {} n {} width {} symmetric {}", environments, n, width,
-                        symmetric));
+                        symmetric),
+            1.0);
       }
     }
   }
