@@ -2,7 +2,8 @@
 // arrays, as an array library would compute them (every intermediate of the forward kept for the
 // backward). Both are compared before anything is timed; a case that differs is skipped with the
 // difference. Counter peak_MB: the largest memory in use above the inputs. One iteration is one
-// forward and backward of one modality at d = 150.
+// forward and backward of one modality at d = 150. This file is compiled with the kernels' flags
+// for this machine's instruction set, so that the naive forms are vectorised too.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -54,6 +55,19 @@ Tensor map(const Tensor& like, F&& f) {
   return out;
 }
 
+/// Blocks of eight running sums, as an array library has: neither slow nor inexact.
+double sum_of(const Tensor& x) {
+  const auto values = x.span<float>();
+  double sum = 0;
+  for (std::size_t begin = 0; begin < values.size(); begin += 4096) {
+    float lanes[8] = {};
+    const std::size_t end = std::min(begin + 4096, values.size());
+    for (std::size_t i = begin; i < end; ++i) lanes[i % 8] += values[i];
+    for (const float lane : lanes) sum += lane;
+  }
+  return sum;
+}
+
 /// R_inv, mean over batch and features: a difference array and its sign for every pair.
 Result naive_invariance(const Tensor& z, std::int64_t environments) {
   const std::int64_t samples = z.size(0) / (environments + 1);
@@ -73,16 +87,14 @@ Result naive_invariance(const Tensor& z, std::int64_t environments) {
       float* out = difference.mutable_data<float>();
       for (std::int64_t i = 0; i < difference.numel(); ++i) out[i] = x[i] - y[i];
       const Tensor magnitude = map(difference, [&](std::int64_t i) { return std::abs(out[i]); });
-      double sum = 0;
-      for (const float m : magnitude.span<float>()) sum += m;
-      value += sum * scale;
+      value += sum_of(magnitude) * scale;
       pairs.push_back({a, b, difference});
     }
   }
   for (const Pair& pair : pairs) {
     const float* d = pair.difference.data<float>();
     const Tensor sign = map(pair.difference, [&](std::int64_t i) {
-      return d[i] > 0 ? scale : (d[i] < 0 ? -scale : 0.0F);
+      return scale * static_cast<float>((d[i] > 0) - (d[i] < 0));  // no branch
     });
     float* first = gradient.mutable_data<float>() + pair.a * samples * kWidth;
     float* second = gradient.mutable_data<float>() + pair.b * samples * kWidth;
@@ -149,14 +161,13 @@ Result naive_decorrelation(const Tensor& z_invariant, const Tensor& z_spurious, 
   const Normalised a(z_invariant), b(z_spurious);
   const std::int64_t n = z_invariant.size(0);
   const Tensor c = product(a.y, false, b.y, true);
-  const Tensor w = map(c, [&](std::int64_t i) { return i % (n + 1) == 0 ? 1.0F : alpha; });
+  Tensor w = Tensor::full(c.shape(), alpha);
+  for (std::int64_t i = 0; i < n; ++i) w.mutable_data<float>()[i * (n + 1)] = 1;
   const float *pc = c.data<float>(), *pw = w.data<float>();
   const Tensor weighted = map(c, [&](std::int64_t i) { return pw[i] * pc[i]; });
   const float* pv = weighted.data<float>();
   const Tensor square = map(c, [&](std::int64_t i) { return pv[i] * pv[i]; });
-  double sum = 0;
-  for (const float s : square.span<float>()) sum += s;
-  const double norm = std::sqrt(sum);
+  const double norm = std::sqrt(sum_of(square));
   const Tensor dc =
       map(c, [&](std::int64_t i) { return pw[i] * pv[i] / static_cast<float>(norm); });
   return {norm, {a.back(product(dc, false, b.y, false)), b.back(product(dc, true, a.y, false))}};
