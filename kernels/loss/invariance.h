@@ -10,13 +10,14 @@
 namespace cmir::kernels {
 
 /// *value = scale sum_i sum_{a < b} |z[a][i] - z[b][i]| over the unordered pairs of `variants` = K
-/// + 1 values of each position i (CmIR eq. 4). In sorted order z_(1) <= ... <= z_(n) the pair sum
-/// is sum_k k (n - k) (z_(k+1) - z_(k)), since the gap after the k-th lies inside k (n - k) pairs;
-/// it is the same sum as sum_k (2k - n - 1) z_(k), without the cancellation. Gradient with respect
-/// to z[a]: rank[a] = (number of smaller) - (number of larger), where equal values count 0: a
-/// subgradient. NaN gives NaN in the value; as no comparison with a NaN holds, it counts as equal
-/// in the ranks. Bytes: reads variants count sizeof(T), writes variants count (ranks). Operations:
-/// 8 per pair and position with ranks. Chunk sums are kept in f64 and added in chunk order.
+/// + 1 values of each position i (CmIR eq. 4). Gradient with respect to z[a]: rank[a] = (number of
+/// smaller) - (number of larger), where equal values count 0: a subgradient. (Sorted, the value is
+/// sum_k (2k - n - 1) z_(k) and needs no pairs; but ranks with ties take all pairs in any case, and
+/// summing differences loses no digits to a common shift. So one walk over the pairs of a
+/// cache-sized tile gives both: bench/results/2026-11-23-cpu-losses.md has both measured.) NaN
+/// gives NaN in the value; as no comparison with a NaN holds, it counts as equal in the ranks.
+/// Bytes: reads variants count sizeof(T), writes variants count (ranks). Operations: 8 per pair and
+/// position with ranks. Chunk sums are kept in f64 and added in chunk order.
 template <class T>
 struct InvarianceForward {
   static constexpr std::string_view name = "invariance_forward";
