@@ -45,7 +45,7 @@ const pickle::Value& Source::pickle(const std::string& file) const {
 }
 
 const pickle::Value& Source::pickle_or_none() const {
-  static const pickle::Value kNone;
+  static const pickle::Value kNone{};
   const std::string extension = path_.extension().string();
   if (is_folder_ || extension == ".h5" || extension == ".hdf5" || extension == ".csd") return kNone;
   return pickle();
@@ -54,7 +54,8 @@ const pickle::Value& Source::pickle_or_none() const {
 void for_each_part(const pickle::Value& root, Builder& builder,
                    const std::function<void(Part, const std::string&, const pickle::Value&)>& f) {
   bool any = false;
-  for (const auto& [key, value] : root.entries()) {
+  for (const auto& entry : root.entries()) {
+    const pickle::Value& key = entry.first;
     const std::string name = key.is_text() ? key.text() : key.describe();
     const auto part = part_of(name);
     if (!part) {
@@ -62,7 +63,7 @@ void for_each_part(const pickle::Value& root, Builder& builder,
       continue;
     }
     any = true;
-    within(name, [&] { f(*part, name, value); });
+    within(name, [&] { f(*part, name, entry.second); });
   }
   if (!any) {
     fail(ErrorKind::data, "pickle", "expected the keys train, valid (or dev) and test, found {}",
