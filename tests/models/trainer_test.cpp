@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -153,10 +154,11 @@ TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
 /// A child process is killed outright in the middle of an epoch, between checkpoints.
 TEST_F(TrainerTest, KilledProcessResumesWithTheSameBits) {
   const TrainResult whole = train(config_, data_, 9);
+  const int threads = thread_count();
+  set_thread_count(1);  // a forked child has no worker threads to wait for
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    set_thread_count(1);  // the parent's worker threads do not exist here
     TrainOptions options{.directory = directory_, .checkpoint_steps = 2};
     options.on_step = [](const StepReport& report) {
       if (report.state.step == 7) raise(SIGKILL);
@@ -167,6 +169,7 @@ TEST_F(TrainerTest, KilledProcessResumesWithTheSameBits) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status));
+  set_thread_count(threads);
   std::int64_t first_step = -1;
   TrainOptions options{.directory = directory_};
   options.on_step = [&](const StepReport& report) {
