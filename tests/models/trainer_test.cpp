@@ -8,7 +8,6 @@
 
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -104,16 +103,20 @@ class TrainerTest : public ::testing::Test {
   fs::path directory_;
 };
 
-TEST_F(TrainerTest, LowersTheLossAndRecordsEveryEpoch) {
-  const TrainResult result = train(config_, data_, 1);
-  ASSERT_EQ(result.state.history.size(), 3U);
-  EXPECT_LT(result.state.history.back().train.at("total"),
-            result.state.history.front().train.at("total"));
-  EXPECT_TRUE(result.state.history.back().valid_loss.has_value());
-  EXPECT_EQ(result.state.step, total_steps(config_, data_));
+TEST_F(TrainerTest, LearnsAndRecordsEveryEpoch) {
+  Config config = config_;
+  config.training.epochs = 20;
+  const TrainResult result = train(config, data_, 1);
+  ASSERT_EQ(result.state.history.size(), 20U);
+  EXPECT_EQ(result.state.step, total_steps(config, data_));
+  const EpochRecord& first = result.state.history.front();
+  // The other terms may rise while Z grows from its small initial values; the prediction must get
+  // better.
+  EXPECT_LT(result.state.history.back().train.at("prediction"), 0.7 * first.train.at("prediction"));
+  EXPECT_TRUE(first.valid_loss.has_value());
   for (const char* term :
        {"prediction", "invariance.text", "decorrelation.audio", "reconstruction.text"}) {
-    EXPECT_TRUE(result.state.history[0].train.contains(term)) << term;
+    EXPECT_TRUE(first.train.contains(term)) << term;
   }
 }
 
