@@ -105,9 +105,10 @@ class TrainerTest : public ::testing::Test {
 
 TEST_F(TrainerTest, LearnsAndRecordsEveryEpoch) {
   Config config = config_;
-  config.training.epochs = 20;
+  config.training.epochs = 60;
+  config.optimizer.learning_rate = 0.01;
   const TrainResult result = train(config, data_, 1);
-  ASSERT_EQ(result.state.history.size(), 20U);
+  ASSERT_EQ(result.state.history.size(), 60U);
   EXPECT_EQ(result.state.step, total_steps(config, data_));
   const EpochRecord& first = result.state.history.front();
   // The other terms may rise while Z grows from its small initial values; the prediction must get
