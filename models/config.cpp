@@ -126,6 +126,10 @@ const Fields<DataConfig>& fields(const DataConfig&) {
   static const Fields<D> table = {
       {"name", &D::name, {}, "the data set; searched under --data, CMIR_DATA and ../shared/data"},
       {"path", &D::path, {}, "its directory or file, instead of a search by name"},
+      {"published",
+       &D::published,
+       {},
+       "whose published rows stand beside ours in tables: a name of paper_results.h, or empty"},
       {"split", &D::split, {}, "the tensor that says which part each sample belongs to"},
       {"fold", &D::fold, at_least(-1),
        "with a tensor of folds: the test fold; -1: the tensor holds parts (0 train, 1 valid, 2 "

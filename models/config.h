@@ -44,6 +44,7 @@ struct ModalityConfig {
 struct DataConfig {
   std::string name;
   std::string path;
+  std::string published;
   std::string split;
   std::int64_t fold = -1;
   std::string label;

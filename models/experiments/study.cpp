@@ -119,7 +119,7 @@ StudyReport train_only(const Config& config, const Dataset& dataset, const Study
   const Rows rows =
       run_variants({{name, config}}, conditions, dataset, options, {.keep_models = true});
   return bar_study(fmt::format("{}: {} on {}", config.data.name, name, dataset.name), config,
-                   conditions, rows, published_for(config.data.name, "main"));
+                   conditions, rows, published_for(config.data.published, "main"));
 }
 
 /// Vanilla against CmIR on every test part, beside the published rows.
@@ -127,7 +127,7 @@ StudyReport main_table(const Config& config, const Dataset& dataset, const Study
   const auto conditions = conditions_of(config, dataset);
   const Rows rows = run_variants(frameworks(config), conditions, dataset, options);
   return bar_study(fmt::format("{}: CmIR against the vanilla framework", config.data.name), config,
-                   conditions, rows, published_for(config.data.name, "main"));
+                   conditions, rows, published_for(config.data.published, "main"));
 }
 
 /// Table 5: vanilla, CmIR without each of its three terms, CmIR.
@@ -146,7 +146,7 @@ StudyReport ablation(const Config& config, const Dataset& dataset, const StudyOp
   const auto conditions = conditions_of(config, dataset);
   const Rows rows = run_variants(variants, conditions, dataset, options);
   return bar_study(fmt::format("{}: ablation", config.data.name), config, conditions, rows,
-                   published_for(config.data.name, "ablation"));
+                   published_for(config.data.published, "ablation"));
 }
 
 /// How far each framework leans on each modality: its features set to their training mean at test
@@ -286,7 +286,7 @@ StudyReport invariance(const Config& config, const Dataset& dataset, const Study
   const auto conditions = conditions_of(config, dataset);
   const Rows rows = run_variants(variants, conditions, dataset, options);
   return bar_study(fmt::format("{}: forms of R_inv", config.data.name), config, conditions, rows,
-                   published_for(config.data.name, "invariance"));
+                   published_for(config.data.published, "invariance"));
 }
 
 /// Fig. 6: the test samples' Z_inv and Z_spu, each mapped to the plane by t-SNE, coloured by the

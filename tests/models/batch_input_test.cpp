@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "models/networks/cmir.h"
+#include "models/training/units.h"
 
 namespace cmir {
 namespace {
@@ -84,8 +85,9 @@ TEST_P(ShippedConfig, TrainsOnItsDataSet) {
        .validation_fraction = config.data.validation_fraction});
   const Model model(config, describe_modalities(config, dataset), 1);
   const std::vector<std::int64_t> first(split.train.begin(), split.train.begin() + 4);
-  const auto out = model.forward(model_input(config, gather(dataset, batch_fields(config), first)),
-                                 Mode::training, {});
+  const auto out =
+      model.forward(unit_input(config, dataset, gather(dataset, batch_fields(config), first)),
+                    Mode::training, {});
   EXPECT_TRUE(std::isfinite(out.losses.total.value().item()));
   EXPECT_EQ(out.losses.invariance.size(), config.data.modalities.size());
 }
