@@ -9,7 +9,8 @@ namespace {
 Tensor scaled(const Tensor& x, double alpha) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   dispatch_float(x.dtype(), "scale", [&]<class T>() {
-    kernels::run(x.device(), kernels::Scale<T>{static_cast<T>(alpha), x.data<T>(), y.mutable_data<T>(), x.numel()});
+    kernels::run(x.device(), kernels::Scale<T>{static_cast<T>(alpha), x.data<T>(),
+                                               y.mutable_data<T>(), x.numel()});
   });
   return y;
 }
@@ -19,8 +20,8 @@ struct WeightedSum {
   std::vector<double> weights;
 
   Tensor forward(OpContext&, std::span<const Tensor> terms) const {
-    require(!terms.empty() && terms.size() == weights.size(), name, "{} terms need as many weights, got {}",
-            terms.size(), weights.size());
+    require(!terms.empty() && terms.size() == weights.size(), name,
+            "{} terms need as many weights, got {}", terms.size(), weights.size());
     Tensor sum = scaled(terms[0], weights[0]);
     for (std::size_t i = 1; i < terms.size(); ++i) {
       require(terms[i].shape() == sum.shape() && terms[i].dtype() == sum.dtype(), name,

@@ -14,9 +14,7 @@ struct Device {
   bool operator==(const Device&) const = default;
   bool is_cpu() const { return type == DeviceType::cpu; }
   /// "cpu" or "cuda:0"
-  std::string to_string() const {
-    return is_cpu() ? "cpu" : "cuda:" + std::to_string(index);
-  }
+  std::string to_string() const { return is_cpu() ? "cpu" : "cuda:" + std::to_string(index); }
 };
 
 }  // namespace cmir

@@ -99,8 +99,8 @@ struct DTypeOf<std::uint8_t> {
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 
-/// Calls `f.template operator()<float>()` or `<double>()` after the runtime dtype; other dtypes are an
-/// Error that names `op`.
+/// Calls `f.template operator()<float>()` or `<double>()` after the runtime dtype; other dtypes are
+/// an Error that names `op`.
 template <class F>
 decltype(auto) dispatch_float(DType dtype, std::string_view op, F&& f) {
   switch (dtype) {

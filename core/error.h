@@ -1,4 +1,5 @@
-// Errors: one exception type whose message names the operation, the offending values and the remedy.
+// Errors: one exception type whose message names the operation, the offending values and the
+// remedy.
 #pragma once
 
 #include <fmt/format.h>
@@ -9,7 +10,8 @@
 
 namespace cmir {
 
-/// What went wrong, so that a program can choose an exit code (the number) without parsing the message.
+/// What went wrong, so that a program can choose an exit code (the number) without parsing the
+/// message.
 enum class ErrorKind {
   internal = 1,  ///< a broken invariant: a bug in this library
   usage = 2,     ///< a wrong call: shapes, dtypes, option or config values
@@ -28,7 +30,8 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-/// Throws an Error of the given kind: `fail(ErrorKind::usage, "matmul", "inner sizes {} and {} differ", k, l)`.
+/// Throws an Error of the given kind: `fail(ErrorKind::usage, "matmul", "inner sizes {} and {}
+/// differ", k, l)`.
 template <class... Args>
 [[noreturn]] void fail(ErrorKind kind, std::string_view op, fmt::format_string<Args...> text,
                        Args&&... args) {

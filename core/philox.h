@@ -1,6 +1,6 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as
-// 1, 2, 3", SC 2011). A number depends only on (seed, step, site, element): the same on any device, for any thread
-// count, after any resume.
+// Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random
+// numbers: as easy as 1, 2, 3", SC 2011). A number depends only on (seed, step, site, element): the
+// same on any device, for any thread count, after any resume.
 #pragma once
 
 #include <array>
@@ -24,21 +24,24 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c
   return c;
 }
 
-/// A stream of random numbers indexed by element. `site` tells apart the places that draw in one step (each dropout,
-/// each modality's noise); `step` is the optimizer step, or any counter that the caller advances.
+/// A stream of random numbers indexed by element. `site` tells apart the places that draw in one
+/// step (each dropout, each modality's noise); `step` is the optimizer step, or any counter that
+/// the caller advances.
 struct RandomStream {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
   std::uint32_t site = 0;
 
-  /// The four words that serve elements 4 block .. 4 block + 3. Counter = (block low, block high, site, step),
-  /// key = seed.
+  /// The four words that serve elements 4 block .. 4 block + 3. Counter = (block low, block high,
+  /// site, step), key = seed.
   constexpr std::array<std::uint32_t, 4> words(std::uint64_t block) const {
-    return philox4x32({static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
-                       site, step},
-                      static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+    return philox4x32(
+        {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), site, step},
+        static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
   }
-  constexpr std::uint32_t word(std::uint64_t element) const { return words(element / 4)[element % 4]; }
+  constexpr std::uint32_t word(std::uint64_t element) const {
+    return words(element / 4)[element % 4];
+  }
 
   /// Uniform in [0, 1): 24 bits, so exact in f32.
   static constexpr float uniform_of(std::uint32_t word) {
@@ -46,13 +49,16 @@ struct RandomStream {
   }
   constexpr float uniform(std::uint64_t element) const { return uniform_of(word(element)); }
 
-  /// Two standard normals by Box-Muller from two words; the first uniform is in (0, 1], so the logarithm is finite.
+  /// Two standard normals by Box-Muller from two words; the first uniform is in (0, 1], so the
+  /// logarithm is finite.
   static std::array<float, 2> normal_pair(std::uint32_t a, std::uint32_t b) {
-    const float radius = std::sqrt(-2.0F * std::log((static_cast<float>(a >> 8) + 1.0F) * 0x1p-24F));
+    const float radius =
+        std::sqrt(-2.0F * std::log((static_cast<float>(a >> 8) + 1.0F) * 0x1p-24F));
     const float angle = 2.0F * std::numbers::pi_v<float> * uniform_of(b);
     return {radius * std::cos(angle), radius * std::sin(angle)};
   }
-  /// Standard normal number `element`: words 0, 1 of a block serve its elements 0, 1; words 2, 3 the others.
+  /// Standard normal number `element`: words 0, 1 of a block serve its elements 0, 1; words 2, 3
+  /// the others.
   float normal(std::uint64_t element) const {
     const auto w = words(element / 4);
     const auto lane = element % 4;

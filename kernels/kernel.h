@@ -1,8 +1,9 @@
 // How a kernel is declared, registered and run.
 //
-// A kernel is a struct of pointers and sizes (its arguments, and with its comment the whole contract) plus one function
-// per instruction set that takes it. The argument type is the key: `run(device, LayerNormForward<float>{...})`
-// finds the best registered variant. Kernels never allocate, never print, and take scratch memory as an argument.
+// A kernel is a struct of pointers and sizes (its arguments, and with its comment the whole
+// contract) plus one function per instruction set that takes it. The argument type is the key:
+// `run(device, LayerNormForward<float>{...})` finds the best registered variant. Kernels never
+// allocate, never print, and take scratch memory as an argument.
 #pragma once
 
 #include <array>
@@ -16,7 +17,8 @@
 
 namespace cmir::kernels {
 
-/// Instruction sets that the CPU kernels are compiled for, in rising order. `baseline` is any x86-64 (or other CPU).
+/// Instruction sets that the CPU kernels are compiled for, in rising order. `baseline` is any
+/// x86-64 (or other CPU).
 enum class Isa { baseline, avx2, avx512 };
 inline constexpr int kIsaCount = 3;
 std::string_view name_of(Isa isa);
@@ -58,8 +60,7 @@ struct RegisterCpu {
   explicit RegisterCpu(Isa isa, void (*... functions)(const Args&)) {
     ((Variants<Args>::cpu[static_cast<int>(isa)] = functions), ...);
     (detail::note_registration(
-         fmt::format("{}<{}>", Args::name,
-                     cmir::name_of(dtype_of<typename ScalarOf<Args>::type>)),
+         fmt::format("{}<{}>", Args::name, cmir::name_of(dtype_of<typename ScalarOf<Args>::type>)),
          isa),
      ...);
   }

@@ -1,6 +1,6 @@
-// Starts the part of a `*_cpu.cpp` that is compiled once per instruction set. Include it after every other header and
-// close with kernels/cpu/isa_end.h. The build compiles the file with CMIR_ISA_LEVEL = 0, 1, 2; the code between goes into a
-// namespace of that set's name:
+// Starts the part of a `*_cpu.cpp` that is compiled once per instruction set. Include it after
+// every other header and close with kernels/cpu/isa_end.h. The build compiles the file with
+// CMIR_ISA_LEVEL = 0, 1, 2; the code between goes into a namespace of that set's name:
 //
 //   #include "kernels/cpu/isa_begin.h"
 //   namespace cmir::kernels::CMIR_ISA {
@@ -8,8 +8,9 @@
 //   }
 //   #include "kernels/cpu/isa_end.h"
 //
-// The target is set by pragma after the headers, not by a compiler flag: an inline function of a header, which the linker
-// merges across files, must never contain instructions that the CPU may lack.
+// The target is set by pragma after the headers, not by a compiler flag: an inline function of a
+// header, which the linker merges across files, must never contain instructions that the CPU may
+// lack.
 #ifndef CMIR_ISA_LEVEL
 #error "a *_cpu.cpp is compiled once per instruction set: see kernels/CMakeLists.txt"
 #endif

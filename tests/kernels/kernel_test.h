@@ -1,5 +1,5 @@
-// Helpers for kernel tests: guarded buffers, fills, comparison against an f64 oracle, and sweeps over instruction sets and
-// thread counts.
+// Helpers for kernel tests: guarded buffers, fills, comparison against an f64 oracle, and sweeps
+// over instruction sets and thread counts.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -17,8 +17,8 @@
 
 namespace cmir::kernels::testing {
 
-/// An array with 64 sentinel elements on either side, filled with NaN (or the largest integer) so that a kernel that fails to write
-/// an element, or writes beside the array, is seen.
+/// An array with 64 sentinel elements on either side, filled with NaN (or the largest integer) so
+/// that a kernel that fails to write an element, or writes beside the array, is seen.
 template <class T>
 class Guarded {
  public:
@@ -26,13 +26,15 @@ class Guarded {
       : values_(count + 2 * kGuard, sentinel()), count_(count) {
     for (std::int64_t i = 0; i < count; ++i) values_[kGuard + i] = fill;
   }
-  explicit Guarded(const std::vector<double>& values) : Guarded(static_cast<std::int64_t>(values.size())) {
+  explicit Guarded(const std::vector<double>& values)
+      : Guarded(static_cast<std::int64_t>(values.size())) {
     for (std::size_t i = 0; i < values.size(); ++i) data()[i] = static_cast<T>(values[i]);
   }
   ~Guarded() {
     for (std::int64_t i = 0; i < kGuard; ++i) {
       const T expected = sentinel();
-      EXPECT_EQ(std::memcmp(&values_[i], &expected, sizeof(T)), 0) << "wrote " << kGuard - i << " before the array";
+      EXPECT_EQ(std::memcmp(&values_[i], &expected, sizeof(T)), 0)
+          << "wrote " << kGuard - i << " before the array";
       EXPECT_EQ(std::memcmp(&values_[kGuard + count_ + i], &expected, sizeof(T)), 0)
           << "wrote " << i << " past the array's end";
     }
@@ -69,31 +71,34 @@ inline std::vector<double> normals(std::int64_t count, std::uint64_t seed, doubl
 }
 
 /// Sizes around the vector widths and the chunk bounds, and primes.
-inline const std::vector<std::int64_t> kAwkwardSizes = {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 127, 150};
+inline const std::vector<std::int64_t> kAwkwardSizes = {1,  2,  3,  7,  8,  9,   15, 16,
+                                                        17, 31, 33, 64, 65, 127, 150};
 
-/// Every element within `factor` * eps(T) * `norm` of the oracle (norm: a bound on the magnitudes that went into one element).
-/// NaN must meet NaN, infinity the same infinity.
+/// Every element within `factor` * eps(T) * `norm` of the oracle (norm: a bound on the magnitudes
+/// that went into one element). NaN must meet NaN, infinity the same infinity.
 template <class T>
-void expect_close(std::span<const T> actual, const std::vector<double>& expected, double norm, double factor,
-                  const std::string& reproduce) {
+void expect_close(std::span<const T> actual, const std::vector<double>& expected, double norm,
+                  double factor, const std::string& reproduce) {
   ASSERT_EQ(actual.size(), expected.size()) << reproduce;
   const double bound = factor * std::numeric_limits<T>::epsilon() * norm;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     if (std::isnan(expected[i])) {
-      ASSERT_TRUE(std::isnan(actual[i])) << reproduce << ": element " << i << " is " << actual[i] << ", not NaN";
+      ASSERT_TRUE(std::isnan(actual[i]))
+          << reproduce << ": element " << i << " is " << actual[i] << ", not NaN";
     } else if (std::isinf(expected[i])) {
       ASSERT_EQ(static_cast<double>(actual[i]), expected[i]) << reproduce << ": element " << i;
     } else {
       ASSERT_TRUE(std::abs(actual[i] - expected[i]) <= bound)
-          << reproduce << ": element " << i << " is " << actual[i] << ", the oracle says " << expected[i]
-          << ", allowed difference " << bound;
+          << reproduce << ": element " << i << " is " << actual[i] << ", the oracle says "
+          << expected[i] << ", allowed difference " << bound;
     }
   }
 }
 template <class T>
-void expect_close(Guarded<T>& actual, const std::vector<double>& expected, double norm, double factor,
-                  const std::string& reproduce) {
-  expect_close<T>(std::span<const T>(actual.data(), actual.span().size()), expected, norm, factor, reproduce);
+void expect_close(Guarded<T>& actual, const std::vector<double>& expected, double norm,
+                  double factor, const std::string& reproduce) {
+  expect_close<T>(std::span<const T>(actual.data(), actual.span().size()), expected, norm, factor,
+                  reproduce);
 }
 
 /// Calls body() once per instruction set that this CPU has, with a scoped trace of its name.
@@ -109,7 +114,8 @@ void for_each_isa(Body&& body) {
   set_active_isa(before);
 }
 
-/// body() returns the output's elements as a vector; they must be bitwise the same for 1, 2 and 3 threads.
+/// body() returns the output's elements as a vector; they must be bitwise the same for 1, 2 and 3
+/// threads.
 template <class Body>
 void expect_same_bits_for_any_thread_count(Body&& body) {
   const int before = thread_count();
