@@ -13,6 +13,7 @@
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
 #include "core/philox.h"
+#include "losses/environments.h"
 #include "models/networks/cmir.h"
 #include "models/training/optimizer.h"
 
@@ -122,6 +123,14 @@ void export_step(Lengths lengths, const std::string& file) {
   add("prediction", terms.prediction);
   add("total", terms.total);
   const auto names = step.model.modalities();
+  for (std::size_t m = 0; m < names.size(); ++m) {
+    // Variants of zeros are the noise itself: the peer gets the very numbers, since the sign in
+    // R_inv's gradient turns on their last bits.
+    const RandomStreams streams{.seed = 7, .step = 0};
+    const Variable noise = losses::noise_variants(Variable(Tensor::zeros({kSamples, 150})), 1, 1.0,
+                                                  streams.at(DrawPurpose::environments, m));
+    tensors.emplace_back("noise." + names[m], noise.value().slice(kSamples, 2 * kSamples).clone());
+  }
   for (std::size_t m = 0; m < names.size(); ++m) {
     add("invariance." + names[m], terms.invariance[m]);
     add("decorrelation." + names[m], terms.decorrelation[m]);
