@@ -1,6 +1,8 @@
 // cmir: train, evaluate and study CmIR from the command line.
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "core/error.h"
 #include "models/experiments/trial.h"
 #include "models/training/interrupt.h"
@@ -43,6 +45,9 @@ int main(int argc, char** argv) {
   } catch (const cmir::Error& error) {
     fmt::print(stderr, "cmir: error: {}\n", error.what());
     return static_cast<int>(error.kind());
+  } catch (const std::filesystem::filesystem_error& error) {
+    fmt::print(stderr, "cmir: error: {}\n", error.what());
+    return static_cast<int>(cmir::ErrorKind::io);
   } catch (const std::exception& error) {
     fmt::print(stderr, "cmir: internal error: {}\n", error.what());
     return 1;
