@@ -42,7 +42,9 @@ void check(const Problem& p) {
   }
   run({}, Gemm<T>{p.transpose_a, p.transpose_b, p.m, p.n, p.k, T(p.alpha), a.data(), lda, b.data(),
                   ldb, T(p.beta), c.data(), ldc});
-  expect_close(c, expected, 3.0 + p.k, 2,
+  const double norm =
+      3 + std::abs(p.alpha) * p.k + std::abs(p.beta);  // sum of |alpha a b|, |beta c|
+  expect_close(c, expected, norm, 2,
                fmt::format("m {} n {} k {} transposes {} {} alpha {} beta {} padding {}", p.m, p.n,
                            p.k, p.transpose_a, p.transpose_b, p.alpha, p.beta, p.padding));
 }
