@@ -1,14 +1,14 @@
 // What every command of `cmir` does when it is used as meant, and what it says when it is not.
 #include <nlohmann/json.hpp>
 
-#include "core/formats/safetensors.h"
+#include "models/experiments/study.h"
+#include "tests/models/import/format_files.h"
 #include "tests/tools/program.h"
 
 namespace cmir::test {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
@@ -74,14 +74,20 @@ TEST_F(Commands, Predict) {
       10);
 }
 
-TEST_F(Commands, Experiment) {
-  const Arguments noise = Arguments{"experiment", "noise", "synthetic", "--values", "0.5"};
-  EXPECT_THAT(output(noise + kTinyModel), AllOf(HasSubstr("gaussian"), HasSubstr("vanilla")));
-  EXPECT_TRUE(fs::exists(path("runs/synthetic-noise/report.json")));
-  const Arguments sweep =
-      Arguments{"experiment",        "sweep",    "synthetic", "--out", "s", "--json", "--key",
-                "loss.environments", "--values", "1",         "2"};
-  EXPECT_EQ(Json::parse(output(sweep + kTinyModel)).at("rows").size(), 2U);
+TEST_F(Commands, EveryExperiment) {
+  for (const StudyInfo& study : studies()) {
+    const std::string name(study.name);
+    SCOPED_TRACE(name);
+    Arguments arguments = Arguments{"experiment", name, "synthetic", "--out", name} + kTinyModel;
+    if (name == "noise") arguments = arguments + Arguments{"--values", "0.5"};
+    if (name == "sweep")
+      arguments = arguments + Arguments{"--key", "loss.environments", "--values", "1", "2"};
+    EXPECT_THAT(output(arguments), HasSubstr("report.json, table.md, picture.svg: " + name));
+    EXPECT_FALSE(Json::parse(read_text(path(name) / "report.json")).empty());
+    EXPECT_THAT(read_text(path(name) / "table.md"), HasSubstr("|"));
+    EXPECT_THAT(read_text(path(name) / "picture.svg"), StartsWith("<svg"));
+  }
+  EXPECT_EQ(Json::parse(read_text(path("sweep/report.json"))).at("rows").size(), 2U);
 }
 
 TEST_F(Commands, Data) {
@@ -90,6 +96,13 @@ TEST_F(Commands, Data) {
   EXPECT_THAT(output({"data", "validate", "d.safetensors"}), HasSubstr("no findings"));
   const auto report = Json::parse(output({"data", "validate", "d.safetensors", "--json"}));
   EXPECT_TRUE(report.at("errors").empty());
+}
+
+TEST_F(Commands, DataConvert) {
+  if (format_files().empty()) GTEST_SKIP() << "the sample files are absent";
+  const std::string file = (format_files() / "tiny_mmsa_aligned_50.pkl").string();
+  EXPECT_THAT(output({"data", "convert", file, "d.safetensors"}), HasSubstr("samples of train: 6"));
+  EXPECT_EQ(Json::parse(output({"data", "info", "d.safetensors"})).at("samples"), 13);
 }
 
 TEST_F(Commands, Inspect) {
