@@ -1,8 +1,8 @@
 // The configuration of a run: data, model, loss, optimizer, training, noise.
 //
-// Each section is a struct whose members are its TOML keys. One table (models/config.cpp) lists for
-// every key its member, the values it may take and what it means; reading, writing, overriding and
-// the help text all walk that table.
+// Each section is a struct whose members are its TOML keys. One table (models/config_keys.cpp)
+// lists for every key its member, the values it may take and what it means; reading, writing,
+// overriding and the help text all walk that table.
 #pragma once
 
 #include <cstdint>

@@ -16,8 +16,7 @@ void ConfigOptions::add_to(CLI::App& command) {
   command
       .add_option("--set", overrides, "set any key of the configuration: --set loss.environments=4")
       ->type_name("KEY=VALUE");
-  command.add_option("--threads", threads, "threads to use (default: all)")
-      ->check(CLI::PositiveNumber);
+  add_threads(command, threads);
   command.add_option("--device", device, "cpu")->capture_default_str();
 }
 
@@ -33,6 +32,11 @@ Config ConfigOptions::load() const {
 
 Dataset open_configured(const Config& config) {
   return open_dataset(config.data.path.empty() ? config.data.name : config.data.path);
+}
+
+void add_threads(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "threads to use (default: all)")
+      ->check(CLI::Range(1, 4096));
 }
 
 void set_threads(int threads) {

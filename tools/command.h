@@ -28,6 +28,8 @@ struct ConfigOptions {
 /// kept.
 Dataset open_configured(const Config& config);
 
+/// The option --threads of a command, for set_threads().
+void add_threads(CLI::App& command, int& threads);
 void set_threads(int threads);
 /// An Error unless `device` is one that this build can use.
 void check_device(const std::string& device);

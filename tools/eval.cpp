@@ -47,12 +47,13 @@ struct EvalCommand {
       LoadedModel loaded = load_model(file);
       Config config = loaded.description.config;
       if (!data.empty()) config.data.path = data;
-      config.noise.test_kind = noise;
+      apply_override(config, fmt::format("noise.test_kind={}", noise));
       config.noise.test_rate = rate;
       validate(config);
       loaded.model.set_noise(config.noise);
       const PreparedData prepared =
           prepare_data(config, open_configured(config), {.standardiser = &loaded.standardiser});
+      require_modalities(loaded.description, prepared.modalities, prepared.dataset.name);
       const Predictions predictions =
           cmir::predict(loaded.model, prepared, prepared.split.part(part));
       const MetricValues metrics = metrics_of(predictions, prepared.metric);
@@ -86,6 +87,7 @@ struct PredictCommand {
     if (!data.empty()) config.data.path = data;
     const PreparedData prepared = prepare_data(
         config, open_configured(config), {.standardiser = &loaded.standardiser, .inference = true});
+    require_modalities(loaded.description, prepared.modalities, prepared.dataset.name);
     std::vector<std::int64_t> indices(prepared.dataset.size());
     for (std::size_t i = 0; i < indices.size(); ++i) indices[i] = static_cast<std::int64_t>(i);
     if (part != "all") indices = prepared.split.part(part);
@@ -120,8 +122,7 @@ void add_eval(CLI::App& app) {
                   "representations")
       ->capture_default_str();
   sub->add_option("--rate", command->rate, "noise rate, 0 to 1")->check(CLI::Range(0.0, 1.0));
-  sub->add_option("--threads", command->threads, "threads to use (default: all)")
-      ->check(CLI::PositiveNumber);
+  add_threads(*sub, command->threads);
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer("example: cmir eval runs/mosi_utt_b --noise gaussian --rate 0.3");
   sub->callback([command] { command->run(); });
@@ -138,8 +139,7 @@ void add_predict(CLI::App& app) {
   sub->add_option("--part", command->part, "all, or a part of the configuration's split")
       ->capture_default_str();
   sub->add_option("--out", command->out, "file to write instead of standard output");
-  sub->add_option("--threads", command->threads, "threads to use (default: all)")
-      ->check(CLI::PositiveNumber);
+  add_threads(*sub, command->threads);
   sub->callback([command] { command->run(); });
 }
 

@@ -1,5 +1,5 @@
 // cmir experiment: the paper's studies on any data set.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "models/experiments/study.h"
 #include "tools/command.h"
@@ -16,7 +16,8 @@ struct ExperimentCommand {
 
   void run() const {
     Config config = common.load();
-    if (!seeds.empty()) config.training.seeds = seeds;
+    if (!seeds.empty())
+      apply_override(config, fmt::format("training.seeds=[{}]", fmt::join(seeds, ", ")));
     const Dataset dataset = open_configured(config);
     StudyOptions options;
     options.directory = out.empty() ? fmt::format("runs/{}-{}", config.data.name, name) : out;

@@ -1,7 +1,10 @@
 // cmir: train, evaluate and study CmIR from the command line.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <filesystem>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
 
 #include "core/error.h"
 #include "models/experiments/trial.h"
@@ -19,6 +22,14 @@ constexpr const char* kFooter = R"(examples:
   cmir data convert mosi.pkl mosi.safetensors      files of MMSA, MulT, MISA, MAG-BERT, HKT, UR-FUNNY, CMU-SDK
 exit codes: 0 done, 2 wrong usage, 3 invalid data, 4 file system or network, 5 not finite, 130 interrupted, 1 a bug)";
 
+/// CLI11 would only say that a command is required.
+void check_command(const CLI::App& app, std::string_view name) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  cmir::require(name.starts_with('-') || std::ranges::find(names, name) != names.end(), "command",
+                "there is no '{}'; there are {}", name, fmt::join(names, ", "));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -35,7 +46,10 @@ int main(int argc, char** argv) {
   cmir::tools::add_gradcheck(app);
   try {
     const cmir::InterruptGuard guard;
+    if (argc > 1) check_command(app, argv[1]);
     app.parse(argc, argv);
+    if (std::fflush(stdout) != 0)
+      throw std::system_error(errno, std::generic_category(), "standard output");
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
@@ -45,7 +59,7 @@ int main(int argc, char** argv) {
   } catch (const cmir::Error& error) {
     fmt::print(stderr, "cmir: error: {}\n", error.what());
     return static_cast<int>(error.kind());
-  } catch (const std::filesystem::filesystem_error& error) {
+  } catch (const std::system_error& error) {
     fmt::print(stderr, "cmir: error: {}\n", error.what());
     return static_cast<int>(cmir::ErrorKind::io);
   } catch (const std::exception& error) {

@@ -1,5 +1,5 @@
 // cmir train: every seed of a configuration, evaluated, with a table, a report and a picture.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "models/experiments/study.h"
 #include "tools/command.h"
@@ -16,7 +16,8 @@ struct TrainCommand {
 
   void run() const {
     Config config = common.load();
-    if (!seeds.empty()) config.training.seeds = seeds;
+    if (!seeds.empty())
+      apply_override(config, fmt::format("training.seeds=[{}]", fmt::join(seeds, ", ")));
     const Dataset dataset = open_configured(config);
     StudyOptions options;
     options.directory = out.empty() ? fmt::format("runs/{}", config.data.name) : out;
@@ -44,7 +45,7 @@ void add_train(CLI::App& app) {
   sub->add_option("--seeds", command->seeds, "seeds instead of training.seeds");
   sub->add_option("--checkpoint-steps", command->checkpoint_steps,
                   "checkpoint also every so many steps (always: after each epoch and each minute)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
   sub->add_flag("--restart", command->restart, "forget what the output directory holds");
   sub->add_flag("--json", command->json, "print the report as JSON");
   sub->add_flag("--quiet", command->quiet, "no progress");

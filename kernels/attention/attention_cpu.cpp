@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/parallel.h"
+#include "kernels/cpu/philox.h"
 #include "kernels/cpu/vector_math.h"
 
 #include "kernels/cpu/isa_begin.h"
@@ -37,38 +38,6 @@ struct Head {
   }
 };
 
-/// The words of the stream's blocks first .. first + 7, in the order of their elements:
-/// RandomStream::words, eight at a time.
-void eight_blocks(const RandomStream& stream, std::uint64_t first, std::uint32_t* words) {
-  constexpr int kBlocks = 8;
-  std::uint32_t c0[kBlocks], c1[kBlocks], c2[kBlocks], c3[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) {
-    c0[b] = static_cast<std::uint32_t>(first + b);
-    c1[b] = static_cast<std::uint32_t>((first + b) >> 32);
-    c2[b] = stream.site;
-    c3[b] = stream.step;
-  }
-  auto key0 = static_cast<std::uint32_t>(stream.seed);
-  auto key1 = static_cast<std::uint32_t>(stream.seed >> 32);
-  for (int round = 0; round < 10; ++round, key0 += 0x9E3779B9U, key1 += 0xBB67AE85U) {
-#pragma omp simd
-    for (int b = 0; b < kBlocks; ++b) {
-      const std::uint64_t p0 = std::uint64_t{0xD2511F53U} * c0[b];
-      const std::uint64_t p1 = std::uint64_t{0xCD9E8D57U} * c2[b];
-      c0[b] = static_cast<std::uint32_t>(p1 >> 32) ^ c1[b] ^ key0;
-      c1[b] = static_cast<std::uint32_t>(p1);
-      c2[b] = static_cast<std::uint32_t>(p0 >> 32) ^ c3[b] ^ key1;
-      c3[b] = static_cast<std::uint32_t>(p0);
-    }
-  }
-  for (int b = 0; b < kBlocks; ++b) {
-    words[4 * b] = c0[b];
-    words[4 * b + 1] = c1[b];
-    words[4 * b + 2] = c2[b];
-    words[4 * b + 3] = c3[b];
-  }
-}
-
 /// Calls f(j, m) for the keys j < count of query row r and head h, m being 0 for a dropped key and
 /// 1 / (1 - dropout) for a kept one.
 template <class T, class F>
@@ -80,7 +49,7 @@ void for_each_mask(const AttentionProblem<T>& p, std::int64_t r, std::int64_t h,
   const std::uint64_t block = static_cast<std::uint64_t>(r * p.heads + h) << 22;
   for (std::int64_t j0 = 0; j0 < count; j0 += 32) {
     std::uint32_t words[32];
-    eight_blocks(p.stream, block + static_cast<std::uint64_t>(j0) / 4, words);
+    cpu::philox_words<8>(p.stream, block + static_cast<std::uint64_t>(j0) / 4, words);
     const std::int64_t lanes = std::min<std::int64_t>(32, count - j0);
 #pragma omp simd
     for (std::int64_t j = 0; j < lanes; ++j) {

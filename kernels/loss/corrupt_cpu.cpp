@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/parallel.h"
-#include "kernels/cpu/philox_normal.h"
+#include "kernels/cpu/philox.h"
 
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {
@@ -24,11 +24,7 @@ void draw(const Corrupt<T>& a, std::int64_t tile, Draws& draws) {
     if (!a.linear_part_only) cpu::philox_normals(a.stream, index, draws.noise);
     return;
   }
-  alignas(64) cpu::PhiloxWords words;
-  cpu::philox_words(a.stream, index, words);
-  for (int b = 0; b < cpu::kPhiloxBlocks; ++b) {
-    for (int lane = 0; lane < 4; ++lane) draws.words[4 * b + lane] = words[lane][b];
-  }
+  cpu::philox_words<cpu::kPhiloxBlocks>(a.stream, index * cpu::kPhiloxBlocks, draws.words);
   if (a.kind == CorruptionKind::erase || a.linear_part_only) return;
   const auto scale = static_cast<float>(a.laplace_scale);
 #pragma omp simd

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/parallel.h"
-#include "kernels/cpu/philox_normal.h"
+#include "kernels/cpu/philox.h"
 
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {

@@ -111,9 +111,10 @@ void check_labels(const Dataset& dataset, ValidationReport& report) {
         bad.push_back(static_cast<std::int64_t>(s));
     }
     if (!bad.empty()) {
-      report.errors.push_back(fmt::format("label {}: {} values outside {}..{}, the first {} ({})",
-                                          name, bad.size(), label.minimum, label.maximum,
-                                          values[bad[0]], some_ids(dataset, bad)));
+      report.errors.push_back(fmt::format(
+          "label {}: {} values outside {}..{}, the first {} ({}); mend them or widen the label's "
+          "range",
+          name, bad.size(), label.minimum, label.maximum, values[bad[0]], some_ids(dataset, bad)));
     }
   }
 }
@@ -195,8 +196,8 @@ ValidationReport validate(Dataset& dataset, NonFinite policy) {
     if (present[s] == 0) nothing.push_back(s);
   }
   if (!nothing.empty())
-    report.errors.push_back(fmt::format("{} samples have no modality at all ({})", nothing.size(),
-                                        some_ids(dataset, nothing)));
+    report.errors.push_back(fmt::format("{} samples have no modality at all ({}); leave them out",
+                                        nothing.size(), some_ids(dataset, nothing)));
   check_labels(dataset, report);
   check_ids(dataset, report);
   check_splits(dataset, report);

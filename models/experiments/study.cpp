@@ -181,6 +181,10 @@ StudyReport noise(const Config& config, const Dataset& dataset, const StudyOptio
   const std::vector<double> rates = options.values.empty()
                                         ? std::vector<double>{0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
                                         : options.values;
+  for (const double rate : rates) {
+    require(rate >= 0 && rate <= 1, "experiment noise", "--values are noise rates, 0 to 1; got {}",
+            rate);
+  }
   const std::string metric = headline_metric(config);
   const bool regression = config.data.task == "regression";
   StudyReport report{

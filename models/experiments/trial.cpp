@@ -94,6 +94,7 @@ class Runner {
     std::int64_t steps = 0;
     for (std::size_t i = 0; i < trials_.size(); ++i) {
       if (load_finished(i)) continue;
+      drop_checkpoint_of_another_run(i);
       open.push_back(i);
       steps += total_steps(trials_[i].config, prepared(trials_[i].config));
     }
@@ -139,6 +140,18 @@ class Runner {
     return true;
   }
 
+  /// A checkpoint of an earlier configuration under the same name is of no use here: train() would
+  /// refuse it.
+  void drop_checkpoint_of_another_run(std::size_t i) const {
+    if (options_.directory.empty()) return;
+    const auto stored = checkpoint_description(directory(i));
+    if (!stored || (stored->config == trials_[i].config && stored->seed == trials_[i].seed)) return;
+    const auto file = directory(i) / kCheckpointFile;
+    fmt::print(stderr, "{} is of another configuration or seed: training starts anew\n",
+               file.string());
+    std::filesystem::remove(file);
+  }
+
   void run_one(std::size_t i) {
     const Trial& trial = trials_[i];
     const PreparedData& data = prepared_already(trial.config);
@@ -147,7 +160,7 @@ class Runner {
     options.directory = options_.directory.empty() ? "" : directory(i);
     options.checkpoint_steps = options_.checkpoint_steps;
     options.on_step = [&](const StepReport& report) { on_step(i, report); };
-    const TrainResult trained = train_or_restart(trial, data, options);
+    const TrainResult trained = train(trial.config, data, trial.seed, options);
     if (trained.interrupted) return;
     TrialResult& result = results_[i];
     for (const Condition& condition : trial.conditions) {
@@ -162,20 +175,8 @@ class Runner {
     write_json((directory(i) / "history.json").string(), to_json(trained.state.history));
     write_json((directory(i) / "result.json").string(),
                {{"trial", fingerprint(trial, dataset_)}, {"result", to_json(result)}});
-    std::filesystem::remove(directory(i) / "checkpoint.safetensors");
-    if (!options_.keep_models) std::filesystem::remove(directory(i) / "model.safetensors");
-  }
-
-  /// A checkpoint of an earlier configuration under the same name is of no use here: start anew.
-  TrainResult train_or_restart(const Trial& trial, const PreparedData& data,
-                               TrainOptions& options) const {
-    try {
-      return train(trial.config, data, trial.seed, options);
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::usage || !options.resume || options.directory.empty()) throw;
-      options.resume = false;
-      return train(trial.config, data, trial.seed, options);
-    }
+    std::filesystem::remove(directory(i) / kCheckpointFile);
+    if (!options_.keep_models) std::filesystem::remove(directory(i) / kModelFile);
   }
 
   static Values evaluate(Model& model, const Trial& trial, const PreparedData& data,

@@ -1,5 +1,6 @@
 #include "models/training/model_file.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -63,7 +64,8 @@ ModelDescription description_from_metadata(const std::map<std::string, std::stri
   const auto field = [&](const std::string& name) -> const std::string& {
     const auto found = metadata.find(name);
     if (found == metadata.end()) {
-      fail(ErrorKind::data, origin, "is no CmIR model: its metadata has no '{}'", name);
+      fail(ErrorKind::data, origin,
+           "is no CmIR model (its metadata has no '{}'); name one that `cmir train` left", name);
     }
     return found->second;
   };
@@ -72,12 +74,15 @@ ModelDescription description_from_metadata(const std::map<std::string, std::stri
          field("format"), kFormat);
   }
   try {
-    return {.config = config_from_json(nlohmann::ordered_json::parse(field("config")), origin),
-            .modalities = modalities_from_json(nlohmann::json::parse(field("modalities")), origin),
-            .seed = std::stoull(field("seed")),
-            .dataset = field("dataset")};
+    return {
+        .config = config_from_json(nlohmann::ordered_json::parse(field("config")), "configuration"),
+        .modalities = modalities_from_json(nlohmann::json::parse(field("modalities")), origin),
+        .seed = std::stoull(field("seed")),
+        .dataset = field("dataset")};
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::data, origin, "its description does not parse: {}", error.what());
+  } catch (const Error& error) {  // a key or value that this version does not know
+    fail(ErrorKind::data, origin, "its {}", error.what());
   } catch (const std::logic_error& error) {
     fail(ErrorKind::data, origin, "its seed '{}' is no number", field("seed"));
   }
@@ -114,6 +119,21 @@ LoadedModel load_model(const std::filesystem::path& file) {
   Model model(description.config, description.modalities, description.seed);
   load_model_parameters(model, tensors, "parameter.");
   return {std::move(description), std::move(model), Standardiser::from_tensors(tensors)};
+}
+
+void require_modalities(const ModelDescription& model, const std::vector<ModalityInfo>& found,
+                        std::string_view dataset) {
+  for (const ModalityInfo& expected : model.modalities) {
+    const auto is = std::ranges::find(found, expected.name, &ModalityInfo::name);
+    if (is != found.end() && is->kind == expected.kind && is->width == expected.width) continue;
+    fail(
+        ErrorKind::data, dataset,
+        "its modality '{}' is {}, the model's is {} of width {}: use a data set with the features "
+        "that the model was trained on",
+        expected.name,
+        is == found.end() ? "missing" : fmt::format("{} of width {}", name_of(is->kind), is->width),
+        name_of(expected.kind), expected.width);
+  }
 }
 
 }  // namespace cmir

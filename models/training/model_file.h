@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,10 @@ void save_model(const std::filesystem::path& file, const Model& model,
                 const ModelDescription& description, const Standardiser& standardiser);
 /// Reads what save_model wrote; every mismatch of names or shapes is an Error.
 LoadedModel load_model(const std::filesystem::path& file);
+/// An Error of kind data unless the data set's modalities, `found`, are of the kinds and widths
+/// that the model was made for.
+void require_modalities(const ModelDescription& model, const std::vector<ModalityInfo>& found,
+                        std::string_view dataset);
 /// Copies the tensors called "parameter.<name>" into the model.
 void load_model_parameters(const Model& model, const std::map<std::string, Tensor>& tensors,
                            const std::string& prefix);

@@ -21,8 +21,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kCheckpointFile = "checkpoint.safetensors";
-constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kBestPrefix = "best.";
 constexpr const char* kOptimizerPrefix = "optimizer.";
 
@@ -99,6 +97,23 @@ LossValues values_of(const LossTerms& terms, const Model& model) {
   add("reconstruction", terms.reconstruction);
   add("unimodal", terms.unimodal);
   return values;
+}
+
+struct Checkpoint {
+  SafeTensors content;
+  ModelDescription description;
+};
+
+/// A checkpoint is replaced whole, so it was not this program that damaged one.
+Checkpoint open_checkpoint(const std::filesystem::path& file) {
+  try {
+    SafeTensors content = SafeTensors::open(file);
+    ModelDescription description = description_from_metadata(content.metadata(), file.string());
+    return {std::move(content), std::move(description)};
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::data) throw;
+    fail(ErrorKind::data, "resume", "{}; delete the file to train anew", error.what());
+  }
 }
 
 std::string first_non_finite_parameter(const Model& model) {
@@ -300,7 +315,14 @@ class Trainer {
     for (const auto& [name, tensor] : best_) tensors.emplace_back(kBestPrefix + name, tensor);
     auto metadata = description_to_metadata(description());
     metadata["state"] = to_json(state_).dump();
-    write_safetensors(options_.directory / kCheckpointFile, tensors, metadata);
+    try {
+      write_safetensors(options_.directory / kCheckpointFile, tensors, metadata);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::io) throw;
+      fail(ErrorKind::io, "checkpoint",
+           "{}; the checkpoint before is kept: make room and run the same command again",
+           error.what());
+    }
     last_checkpoint_ = Clock::now();
   }
 
@@ -308,8 +330,7 @@ class Trainer {
   bool load_checkpoint() {
     const auto file = options_.directory / kCheckpointFile;
     if (options_.directory.empty() || !std::filesystem::exists(file)) return false;
-    const SafeTensors content = SafeTensors::open(file);
-    const ModelDescription stored = description_from_metadata(content.metadata(), file.string());
+    const auto [content, stored] = open_checkpoint(file);
     require(
         stored.dataset == data_.dataset.name, "resume",
         "{} was trained on the data set '{}', this run uses '{}'; choose another output directory",
@@ -319,6 +340,7 @@ class Trainer {
             "--restart to train "
             "anew",
             file.string());
+    require_modalities(stored, data_.modalities, data_.dataset.name);
     std::map<std::string, Tensor> tensors;
     for (const std::string& name : content.names()) tensors[name] = content.at(name);
     load_model_parameters(*model_, tensors, "parameter.");
@@ -366,6 +388,12 @@ std::int64_t total_steps(const Config& config, const PreparedData& data) {
       static_cast<std::int64_t>(batch_units(config, data.dataset, data.split.train).size());
   const auto batch = config.training.batch_size;
   return (units + batch - 1) / batch * config.training.epochs;
+}
+
+std::optional<ModelDescription> checkpoint_description(const std::filesystem::path& directory) {
+  const auto file = directory / kCheckpointFile;
+  if (!std::filesystem::exists(file)) return std::nullopt;
+  return open_checkpoint(file).description;
 }
 
 TrainResult train(const Config& config, const PreparedData& data, std::uint64_t seed,

@@ -49,6 +49,10 @@ struct StepReport {
   const LossValues& losses;
 };
 
+/// The files that a run leaves in its directory.
+inline constexpr const char* kCheckpointFile = "checkpoint.safetensors";
+inline constexpr const char* kModelFile = "model.safetensors";
+
 struct TrainOptions {
   std::filesystem::path
       directory;  ///< for checkpoint.safetensors and model.safetensors; empty: nothing is written
@@ -72,6 +76,10 @@ struct TrainResult {
 /// another configuration, model or data set.
 TrainResult train(const Config& config, const PreparedData& data, std::uint64_t seed,
                   const TrainOptions& options = {});
+
+/// What the checkpoint that a run in `directory` would resume was made by; nothing where there is
+/// no checkpoint. Errors: kind data, when it is none.
+std::optional<ModelDescription> checkpoint_description(const std::filesystem::path& directory);
 
 /// [{"epoch": 1, "step": ..., "learning_rate": ..., "train": {...}, "valid_loss": ..., "valid":
 /// {...}}, ...]

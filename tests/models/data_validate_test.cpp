@@ -140,9 +140,12 @@ TEST(Validate, FindsLabelsOutsideTheRange) {
   d.labels["reg"].values.mutable_data<float>()[1] = 3.5F;
   d.labels["reg"].values.mutable_data<float>()[4] = kNan;
   d.labels["bin"].values.mutable_data<std::int32_t>()[5] = 2;
-  EXPECT_THAT(validate(d).errors,
-              ElementsAre("label bin: 1 values outside 0..1, the first 2 (c_2)",
-                          "label reg: 2 values outside -3..3, the first 3.5 (a_2, c_1)"));
+  EXPECT_THAT(
+      validate(d).errors,
+      ElementsAre("label bin: 1 values outside 0..1, the first 2 (c_2); mend them or widen the "
+                  "label's range",
+                  "label reg: 2 values outside -3..3, the first 3.5 (a_2, c_1); mend them or widen "
+                  "the label's range"));
 }
 
 TEST(Validate, FindsRepeatedIdsAndSamplesWithoutAnyModality) {
@@ -154,7 +157,8 @@ TEST(Validate, FindsRepeatedIdsAndSamplesWithoutAnyModality) {
   d.features["text"].values.mutable_data<float>()[5] = 0;
   EXPECT_TRUE(validate(d).ok()) << "b_1 still has words";
   d.tokens.clear();
-  EXPECT_THAT(validate(d).errors, ElementsAre("1 samples have no modality at all (b_1)"));
+  EXPECT_THAT(validate(d).errors,
+              ElementsAre("1 samples have no modality at all (b_1); leave them out"));
 }
 
 TEST(Validate, NotesEmptyPartsConstantColumnsAndTokenlessSamples) {

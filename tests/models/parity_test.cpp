@@ -10,45 +10,21 @@
 namespace cmir {
 namespace {
 
-constexpr const char* kConfig = R"(
-[data]
-name = "parity"
-split = "split"
-label = "label"
-[[data.modalities]]
-name = "text"
-feature = "text"
-network = "projection"
-[[data.modalities]]
-name = "audio"
-feature = "audio"
-network = "conv_transformer"
-layers = 2
-heads = 2
-feed_forward = 16
-dropout = 0.0
-[[data.modalities]]
-name = "video"
-feature = "video"
-network = "conv_transformer"
-layers = 2
-heads = 2
-feed_forward = 16
-dropout = 0.0
-[model]
-shared_width = 8
-hidden_width = 10
-predictor = "B"
-[loss]
-environments = 2
-noise_intensity = 0.1
-lambda_invariance = 0.1
-lambda_decorrelation = 0.01
-lambda_reconstruction = 0.05
-decorrelation_alpha = 0.5
-decorrelation_std = "unbiased"
-decorrelation_scale = "none"
-)";
+/// The paper's MOSI column made small, as make_parity.py builds it.
+Config small_mosi() {
+  Config config = load_config(find_config("mosi"));
+  for (ModalityConfig& modality : config.data.modalities) {
+    modality.layers = modality.heads = 2;
+    modality.feed_forward = 16;
+    modality.dropout = 0;
+  }
+  config.model.shared_width = 8;
+  config.model.hidden_width = 10;
+  config.loss.environments = 2;
+  config.loss.lambda_decorrelation = 0.01;
+  config.loss.decorrelation_alpha = 0.5;
+  return config;
+}
 
 class Parity : public ::testing::TestWithParam<DType> {
  protected:
@@ -68,7 +44,7 @@ class Parity : public ::testing::TestWithParam<DType> {
   }
 
   Model model() const {
-    Model model(parse_config(kConfig, "parity"),
+    Model model(small_mosi(),
                 {{"text", InputKind::vector, 12, {}},
                  {"audio", InputKind::sequence, 5, {}},
                  {"video", InputKind::sequence, 7, {}}},

@@ -12,25 +12,18 @@
 
 namespace cmir::kernels::cpu {
 
-/// Blocks of four words per call: enough to amortise, small enough to stay in the first-level
-/// cache.
-inline constexpr int kPhiloxBlocks = 64;
-/// Elements per call: tile t holds elements [t kPhiloxTile, (t + 1) kPhiloxTile).
-inline constexpr int kPhiloxTile = 4 * kPhiloxBlocks;
-
-/// words[lane][b] = word `lane` of block 64 tile + b, which serves element 256 tile + 4 b + lane.
-using PhiloxWords = std::uint32_t[4][kPhiloxBlocks];
-
-[[gnu::always_inline]] inline void philox_words(const RandomStream& stream, std::uint64_t tile,
-                                                PhiloxWords& words) {
-  const std::uint64_t first = tile * kPhiloxBlocks;
-  const auto low = static_cast<std::uint32_t>(first);  // a multiple of 64: low + b cannot carry
+/// lanes[lane][b] = word `lane` of block first + b, which serves element 4 (first + b) + lane.
+/// `first` is a multiple of kBlocks, a power of two.
+template <int kBlocks>
+[[gnu::always_inline]] inline void philox_lanes(const RandomStream& stream, std::uint64_t first,
+                                                std::uint32_t (&lanes)[4][kBlocks]) {
+  const auto low = static_cast<std::uint32_t>(first);  // low + b cannot carry
   const auto high = static_cast<std::uint32_t>(first >> 32);
   const auto seed0 = static_cast<std::uint32_t>(stream.seed);
   const auto seed1 = static_cast<std::uint32_t>(stream.seed >> 32);
   const std::uint32_t site = stream.site, step = stream.step;
 #pragma omp simd
-  for (int b = 0; b < kPhiloxBlocks; ++b) {
+  for (int b = 0; b < kBlocks; ++b) {
     std::uint32_t c0 = low + static_cast<std::uint32_t>(b), c1 = high, c2 = site, c3 = step;
     std::uint32_t key0 = seed0, key1 = seed1;
 #pragma GCC unroll 10
@@ -44,10 +37,22 @@ using PhiloxWords = std::uint32_t[4][kPhiloxBlocks];
       key0 += 0x9E3779B9U;
       key1 += 0xBB67AE85U;
     }
-    words[0][b] = c0;
-    words[1][b] = c1;
-    words[2][b] = c2;
-    words[3][b] = c3;
+    lanes[0][b] = c0;
+    lanes[1][b] = c1;
+    lanes[2][b] = c2;
+    lanes[3][b] = c3;
+  }
+}
+
+/// words[i] = word of element 4 first + i, for i < 4 kBlocks; `first` as above.
+template <int kBlocks>
+[[gnu::always_inline]] inline void philox_words(const RandomStream& stream, std::uint64_t first,
+                                                std::uint32_t* words) {
+  alignas(64) std::uint32_t lanes[4][kBlocks];
+  philox_lanes(stream, first, lanes);
+#pragma omp simd
+  for (int b = 0; b < kBlocks; ++b) {
+    for (int lane = 0; lane < 4; ++lane) words[4 * b + lane] = lanes[lane][b];
   }
 }
 
@@ -62,14 +67,20 @@ using PhiloxWords = std::uint32_t[4][kPhiloxBlocks];
   return -cpu::log(static_cast<float>(static_cast<std::int32_t>(word >> 8) + 1) * 0x1p-24F);
 }
 
+/// Blocks of four words per tile of normals: enough to amortise, small enough to stay in the
+/// first-level cache.
+inline constexpr int kPhiloxBlocks = 64;
+/// Elements per tile: tile t holds elements [t kPhiloxTile, (t + 1) kPhiloxTile).
+inline constexpr int kPhiloxTile = 4 * kPhiloxBlocks;
+
 /// normals[i] = standard normal of element 256 tile + i.
 [[gnu::always_inline]] inline void philox_normals(const RandomStream& stream, std::uint64_t tile,
                                                   float (&normals)[kPhiloxTile]) {
-  alignas(64) PhiloxWords words;
-  philox_words(stream, tile, words);
+  alignas(64) std::uint32_t lanes[4][kPhiloxBlocks];
+  philox_lanes(stream, tile * kPhiloxBlocks, lanes);
   for (int pair = 0; pair < 2; ++pair) {
-    const std::uint32_t* first = words[2 * pair];
-    const std::uint32_t* second = words[2 * pair + 1];
+    const std::uint32_t* first = lanes[2 * pair];
+    const std::uint32_t* second = lanes[2 * pair + 1];
 #pragma omp simd
     for (int b = 0; b < kPhiloxBlocks; ++b) {
       const float radius = std::sqrt(2.0F * exponential_of(first[b]));

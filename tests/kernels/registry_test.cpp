@@ -1,0 +1,22 @@
+// Walks the registry of kernels: each must be there for every instruction set, or a program would
+// silently run a slower variant than its CPU could.
+#include <gtest/gtest.h>
+
+#include "kernels/kernel.h"
+
+namespace cmir::kernels {
+namespace {
+
+TEST(KernelRegistry, EveryKernelHasEveryInstructionSet) {
+  const auto kernels = registered_kernels();
+  ASSERT_FALSE(kernels.empty());
+  for (const KernelInfo& kernel : kernels) {
+    for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+      EXPECT_TRUE(kernel.cpu[static_cast<int>(isa)])
+          << kernel.name << " has no variant for " << cmir::kernels::name_of(isa);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cmir::kernels
