@@ -50,12 +50,12 @@ struct Step {
   ModelInput input;
   AdamW optimizer;
 
-  explicit Step(Lengths lengths)
+  explicit Step(Lengths lengths, DType dtype = DType::f32)
       : model(config_without_dropout(),
               {{"text", InputKind::vector, 768, {}},
                {"audio", InputKind::sequence, 74, {}},
                {"video", InputKind::sequence, 47, {}}},
-              1),
+              1, dtype),
         optimizer({{.parameters = model.named_parameters(), .learning_rate = 1e-5}}) {
     Tensor offsets = Tensor::empty({kSamples + 1}, DType::i64);
     auto* at = offsets.mutable_data<std::int64_t>();
@@ -66,7 +66,7 @@ struct Step {
     input.modalities["text"] = {normals({kSamples, 768}, 1), {}};
     input.modalities["audio"] = {normals({rows, 74}, 2), offsets};
     input.modalities["video"] = {normals({rows, 47}, 3), offsets};
-    input.labels = normals({kSamples}, 4);
+    input.labels = normals({kSamples}, 4).to(dtype);
   }
 
   LossTerms gradients(std::uint32_t step) {
@@ -83,8 +83,8 @@ struct Step {
 };
 
 /// Everything the peer needs to repeat step 0 and compare.
-void export_step(Lengths lengths, const std::string& file) {
-  Step step(lengths);
+void export_step(Lengths lengths, DType dtype, const std::string& file) {
+  Step step(lengths, dtype);
   const LossTerms terms = step.gradients(0);
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const auto& [name, modality] : step.input.modalities) {
@@ -142,8 +142,9 @@ BENCHMARK_CAPTURE(train_step, all_50_steps, Lengths::full)
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 4 && std::strcmp(argv[1], "--export") == 0) {
-    export_step(std::strcmp(argv[2], "mosi_lengths") == 0 ? Lengths::mosi : Lengths::full, argv[3]);
+  if (argc == 5 && std::strcmp(argv[1], "--export") == 0) {
+    export_step(std::strcmp(argv[2], "mosi_lengths") == 0 ? Lengths::mosi : Lengths::full,
+                std::strcmp(argv[3], "f64") == 0 ? DType::f64 : DType::f32, argv[4]);
     return 0;
   }
   benchmark::Initialize(&argc, argv);

@@ -12,8 +12,9 @@ namespace cmir::kernels {
 
 /// y = gamma (x - mean) rstd + beta per row, with mean = sum(x) / width and rstd = 1 / sqrt(sum((x
 /// - mean)^2) / width + epsilon) (Ba, Kiros, Hinton 2016; the biased variance, as PyTorch). Two
-/// passes over a row that stays in the first-level cache: the variance is of centred values, so a
-/// large mean costs no accuracy. y may be x. Bytes: 2 rows width sizeof(T). Operations: about 8
+/// passes over a row that stays in the first-level cache: the mean is summed from the row's first
+/// value and the variance is of centred values, so a large mean costs no accuracy in any order of
+/// summation. y may be x. Bytes: 2 rows width sizeof(T). Operations: about 8
 /// rows width. A row's bits depend on that row only.
 template <class T>
 struct LayerNormForward {

@@ -17,10 +17,11 @@ void forward(const LayerNormForward<T>& a) {
     for (std::int64_t r = begin; r < end; ++r) {
       const T* x = a.x + r * width;
       T* y = a.y + r * width;
+      const T origin = width > 0 ? x[0] : T{0};
       T sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (std::int64_t j = 0; j < width; ++j) sum += x[j];
-      const T mean = sum / static_cast<T>(width);
+      for (std::int64_t j = 0; j < width; ++j) sum += x[j] - origin;
+      const T mean = origin + sum / static_cast<T>(width);
       T squares = 0;
 #pragma omp simd reduction(+ : squares)
       for (std::int64_t j = 0; j < width; ++j) squares += (x[j] - mean) * (x[j] - mean);
