@@ -1,15 +1,12 @@
-// cuda::fill: the one kernel that core itself needs.
-#include <cstring>
+#include "core/cuda/fill.h"
 
-#include "core/cuda/check.h"
-#include "core/cuda/runtime.h"
-#include "core/error.h"
+#include <algorithm>
+#include <cstring>
 
 namespace cmir::cuda {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr std::int64_t kMostBlocks = 65536;
+constexpr std::int64_t kThreads = 256, kMostBlocks = 65536;
 
 template <class Word>
 __global__ void fill_words(Word* data, Word value, std::int64_t count) {
@@ -19,31 +16,31 @@ __global__ void fill_words(Word* data, Word value, std::int64_t count) {
 }
 
 template <class Word>
-void launch(void* device, const void* element, std::int64_t count) {
+cudaError_t launch(void* device, const void* element, std::int64_t count, cudaStream_t stream) {
   Word value;
   std::memcpy(&value, element, sizeof(Word));
-  const std::int64_t needed = (count + kThreads - 1) / kThreads;
-  const auto blocks = static_cast<unsigned>(needed < kMostBlocks ? needed : kMostBlocks);
-  fill_words<<<blocks, kThreads, 0, current_stream().handle()>>>(static_cast<Word*>(device), value,
-                                                                 count);
-  check(cudaGetLastError(), "fill");
+  const std::int64_t blocks = std::min((count + kThreads - 1) / kThreads, kMostBlocks);
+  fill_words<<<static_cast<unsigned>(blocks), static_cast<unsigned>(kThreads), 0, stream>>>(
+      static_cast<Word*>(device), value, count);
+  return cudaGetLastError();
 }
 
 }  // namespace
 
-void fill(void* device, const void* element, std::size_t element_bytes, std::int64_t count) {
-  if (count == 0) return;
+cudaError_t launch_fill(void* device, const void* element, std::size_t element_bytes,
+                        std::int64_t count, cudaStream_t stream) {
+  if (count == 0) return cudaSuccess;
   switch (element_bytes) {
     case 1:
-      return launch<std::uint8_t>(device, element, count);
+      return launch<std::uint8_t>(device, element, count, stream);
     case 2:
-      return launch<std::uint16_t>(device, element, count);
+      return launch<std::uint16_t>(device, element, count, stream);
     case 4:
-      return launch<std::uint32_t>(device, element, count);
+      return launch<std::uint32_t>(device, element, count, stream);
     case 8:
-      return launch<std::uint64_t>(device, element, count);
+      return launch<std::uint64_t>(device, element, count, stream);
     default:
-      fail(ErrorKind::internal, "fill", "no element has {} bytes", element_bytes);
+      return cudaErrorInvalidValue;
   }
 }
 

@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "core/cuda/check.h"
+#include "core/cuda/fill.h"
 #include "core/error.h"
 #include "core/range.h"
 
@@ -338,6 +339,10 @@ void copy_on_device(void* to, const void* from, std::size_t bytes) {
   copy(between, from);
   copy(to, between);
   allocator.deallocate(between, bytes);
+}
+
+void fill(void* device, const void* element, std::size_t element_bytes, std::int64_t count) {
+  check(launch_fill(device, element, element_bytes, count, current_stream().handle()), "fill");
 }
 
 CachingAllocator& device_allocator(int index) {
