@@ -16,6 +16,7 @@
 #include <toml++/toml.h>
 #include <nlohmann/json.hpp>
 
+#include "core/device.h"
 #include "core/error.h"
 #include "core/nearest_name.h"
 
@@ -286,6 +287,11 @@ const Fields<TrainingConfig>& fields(const TrainingConfig&) {
        "open choice: epochs without a better validation before stopping; 0 never stops"},
       {"checkpoint", &T::checkpoint, one_of({"last", "best_validation_loss", "best_metric"}),
        "open choice: the epoch that is reported"},
+      {"device",
+       &T::device,
+       {},
+       "where the model runs: cpu, cuda (the first GPU), cuda:N, or simt (the CUDA kernels on the "
+       "CPU, for tests)"},
       {"seeds", &T::seeds, between(0, 9e15), "one run each; the paper reports the mean of 5"},
       {"noise_seed", &T::noise_seed, between(0, 9e15),
        "seed of the corruption at test, the same for every run"},
@@ -728,6 +734,7 @@ void validate(const Config& config) {
           "model.outputs = {} does not suit data.task = '{}' (multiclass: the number of classes; "
           "otherwise 1)",
           outputs, task);
+  (void)parse_device(config.training.device);
   const auto& noise = config.noise;
   require((noise.train_kind == "none") <= (noise.train_rate == 0) &&
               (noise.test_kind == "none") <= (noise.test_rate == 0),
@@ -737,6 +744,11 @@ void validate(const Config& config) {
     require(groups.insert(group.name).second, "config", "two optimizer.groups are called '{}'",
             group.name);
   }
+}
+
+Config without_device(Config config) {
+  config.training.device = TrainingConfig{}.device;
+  return config;
 }
 
 std::string to_toml(const Config& config, bool with_comments) {

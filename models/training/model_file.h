@@ -41,8 +41,9 @@ struct LoadedModel {
 
 void save_model(const std::filesystem::path& file, const Model& model,
                 const ModelDescription& description, const Standardiser& standardiser);
-/// Reads what save_model wrote; every mismatch of names or shapes is an Error.
-LoadedModel load_model(const std::filesystem::path& file);
+/// Reads what save_model wrote, onto the device (the file knows none); every mismatch of names or
+/// shapes is an Error.
+LoadedModel load_model(const std::filesystem::path& file, Device device = {});
 /// Copies the tensors called "parameter.<name>" into the model.
 void load_model_parameters(const Model& model, const std::map<std::string, Tensor>& tensors,
                            const std::string& prefix);
