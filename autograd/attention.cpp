@@ -46,10 +46,11 @@ kernels::AttentionProblem<T> problem_of(std::string_view op, const Sequences& qu
 
 /// Runs forward and, when recording, saves output and log-sum-exp at the end of what is saved.
 template <class T>
-Tensor run_forward(OpContext& context, const kernels::AttentionProblem<T>& p, std::int64_t rows) {
-  Tensor output = Tensor::empty({rows, p.width()}, dtype_of<T>);
-  Tensor log_sum_exp = Tensor::empty({rows, p.heads}, dtype_of<T>);
-  Tensor workspace = Tensor::empty({kernels::attention_forward_workspace(p)}, dtype_of<T>);
+Tensor run_forward(OpContext& context, const kernels::AttentionProblem<T>& p, std::int64_t rows,
+                   Device device) {
+  Tensor output = Tensor::empty({rows, p.width()}, dtype_of<T>, device);
+  Tensor log_sum_exp = Tensor::empty({rows, p.heads}, dtype_of<T>, device);
+  Tensor workspace = Tensor::empty({kernels::attention_forward_workspace(p)}, dtype_of<T>, device);
   kernels::run(output.device(), kernels::AttentionForward<T>{p, output.mutable_data<T>(),
                                                              log_sum_exp.mutable_data<T>(),
                                                              workspace.mutable_data<T>()});
@@ -63,7 +64,8 @@ Tensor run_forward(OpContext& context, const kernels::AttentionProblem<T>& p, st
 template <class T>
 void run_backward(const kernels::AttentionProblem<T>& p, const Tensor& output,
                   const Tensor& log_sum_exp, const Tensor& doutput, T* dquery, T* dkey, T* dvalue) {
-  Tensor workspace = Tensor::empty({kernels::attention_backward_workspace(p)}, dtype_of<T>);
+  Tensor workspace =
+      Tensor::empty({kernels::attention_backward_workspace(p)}, dtype_of<T>, output.device());
   kernels::run(output.device(), kernels::AttentionBackward<T>{
                                     p, output.data<T>(), log_sum_exp.data<T>(), doutput.data<T>(),
                                     dquery, dkey, dvalue, workspace.mutable_data<T>()});
@@ -78,9 +80,8 @@ struct Attention {
   template <class T>
   kernels::AttentionProblem<T> problem(const Tensor& query, const Tensor& key, const Tensor& value,
                                        const Tensor& query_bounds, const Tensor& key_bounds) const {
-    auto p = problem_of<T>(name, check_sequences(name, query_bounds, query.size(0)),
-                           check_sequences(name, key_bounds, key.size(0)), query.size(1), heads,
-                           options);
+    auto p = problem_of<T>(name, check_sequences(name, query_bounds, query),
+                           check_sequences(name, key_bounds, key), query.size(1), heads, options);
     p.query = query.data<T>();
     p.key = key.data<T>();
     p.value = value.data<T>();
@@ -103,7 +104,7 @@ struct Attention {
     }
     return dispatch_float(query.dtype(), name, [&]<class T>() {
       return run_forward(context, problem<T>(query, key, value, query_offsets, key_offsets),
-                         query.size(0));
+                         query.size(0), query.device());
     });
   }
 
@@ -160,7 +161,7 @@ struct SelfAttention {
 
   template <class T>
   kernels::AttentionProblem<T> problem(const Tensor& qkv, const Tensor& bounds) const {
-    const Sequences sequences = check_sequences(name, bounds, qkv.size(0));
+    const Sequences sequences = check_sequences(name, bounds, qkv);
     const std::int64_t width = qkv.size(1) / 3;
     auto p = problem_of<T>(name, sequences, sequences, width, heads, options);
     p.query = qkv.data<T>();
@@ -179,7 +180,7 @@ struct SelfAttention {
       context.save(offsets);
     }
     return dispatch_float(qkv.dtype(), name, [&]<class T>() {
-      return run_forward(context, problem<T>(qkv, offsets), qkv.size(0));
+      return run_forward(context, problem<T>(qkv, offsets), qkv.size(0), qkv.device());
     });
   }
 

@@ -26,16 +26,16 @@ struct Conv1d {
     require(!bias.defined() || (bias.shape() == Shape{weight.size(0)} && bias.dtype() == x.dtype()),
             name, "the weight {} needs a bias [{}] of its dtype or none, got {}", weight.describe(),
             weight.size(0), bias.describe());
-    check_sequences(name, offsets, x.size(0));
+    const Sequences sequences = check_sequences(name, offsets, x);
     const auto s = sizes(x, offsets, weight);
     Tensor y = Tensor::empty({s.rows, s.out}, x.dtype(), x.device());
     dispatch_float(x.dtype(), name, [&]<class T>() {
       Tensor workspace =
           Tensor::empty({kernels::conv1d_forward_workspace<T>(s)}, x.dtype(), x.device());
-      kernels::run(x.device(), kernels::Conv1dForward<T>{
-                                   x.data<T>(), offsets.data<std::int64_t>(), weight.data<T>(),
-                                   bias.defined() ? bias.data<T>() : nullptr, y.mutable_data<T>(),
-                                   s, workspace.mutable_data<T>()});
+      kernels::run(x.device(),
+                   kernels::Conv1dForward<T>{x.data<T>(), sequences.offsets, weight.data<T>(),
+                                             bias.defined() ? bias.data<T>() : nullptr,
+                                             y.mutable_data<T>(), s, workspace.mutable_data<T>()});
     });
     if (context.recording()) {
       for (const Tensor& tensor : {x, offsets, weight}) context.save(tensor);
@@ -48,7 +48,8 @@ struct Conv1d {
     const auto s = sizes(x, at, weight);
     Gradients gradients(3);
     dispatch_float(dy.dtype(), name, [&]<class T>() {
-      const auto* bounds = at.data<std::int64_t>();
+      const Tensor on_device = at.on(x.device());
+      const auto* bounds = on_device.data<std::int64_t>();
       if (context.needs_gradient(0)) {
         gradients[0] = Tensor::empty(x.shape(), x.dtype(), x.device());
         Tensor workspace =

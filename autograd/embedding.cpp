@@ -25,9 +25,10 @@ struct Embedding {
     Tensor y =
         Tensor::empty(table_shape.with_leading(indices.numel()), table.dtype(), table.device());
     dispatch_float(table.dtype(), name, [&]<class T>() {
+      const Tensor on_device = indices.on(table.device());
       kernels::run(table.device(),
-                   kernels::EmbeddingForward<T>{table.data<T>(), index.data(), y.mutable_data<T>(),
-                                                indices.numel(), width()});
+                   kernels::EmbeddingForward<T>{table.data<T>(), on_device.data<std::int32_t>(),
+                                                y.mutable_data<T>(), indices.numel(), width()});
     });
     return y;
   }
@@ -35,8 +36,9 @@ struct Embedding {
   Gradients backward(const OpContext&, const Tensor& dy) const {
     Tensor dtable = Tensor::zeros(table_shape, dy.dtype(), dy.device());
     dispatch_float(dy.dtype(), name, [&]<class T>() {
+      const Tensor on_device = indices.on(dy.device());
       kernels::run(dy.device(), kernels::EmbeddingBackward<T>{
-                                    dy.data<T>(), indices.data<std::int32_t>(),
+                                    dy.data<T>(), on_device.data<std::int32_t>(),
                                     dtable.mutable_data<T>(), indices.numel(), width()});
     });
     return {dtable};

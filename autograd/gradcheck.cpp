@@ -10,29 +10,31 @@
 namespace cmir {
 namespace {
 
-std::vector<Variable> as_variables(const std::vector<Tensor>& inputs, bool differentiate) {
+std::vector<Variable> as_variables(const std::vector<Tensor>& inputs, bool differentiate,
+                                   Device device) {
   std::vector<Variable> variables;
   for (const Tensor& input : inputs) {
-    variables.emplace_back(input.clone(), differentiate && is_floating(input.dtype()));
+    variables.emplace_back(input.clone().to(device), differentiate && is_floating(input.dtype()));
   }
   return variables;
 }
 
-std::vector<double> evaluate(const GradientCase& c, const std::vector<Tensor>& inputs) {
+std::vector<double> evaluate(const GradientCase& c, const std::vector<Tensor>& inputs,
+                             Device device) {
   NoGradScope no_grad;
-  return c.function(as_variables(inputs, false)).value().to_vector();
+  return c.function(as_variables(inputs, false, device)).value().to_vector();
 }
 
 /// d(output)/d(inputs[index][element]) by a four-point central difference.
-std::vector<double> jacobian_column(const GradientCase& c, std::size_t index,
-                                    std::int64_t element) {
+std::vector<double> jacobian_column(const GradientCase& c, std::size_t index, std::int64_t element,
+                                    Device device) {
   std::vector<Tensor> inputs = c.inputs;
   inputs[index] = c.inputs[index].clone();
-  const double x = inputs[index].data<double>()[element];
+  const double x = inputs[index].span<double>()[element];
   const double h = 1e-3 * std::max(1.0, std::abs(x));
   const auto at = [&](double offset) {
-    inputs[index].mutable_data<double>()[element] = x + offset;
-    return evaluate(c, inputs);
+    inputs[index].mutable_span<double>()[element] = x + offset;
+    return evaluate(c, inputs, device);
   };
   const auto p1 = at(h), m1 = at(-h), p2 = at(2 * h), m2 = at(-2 * h);
   std::vector<double> column(p1.size());
@@ -48,15 +50,15 @@ struct Direction {  // for the cosine between the two gradients
 
 }  // namespace
 
-GradientReport check_gradient(const GradientCase& c) {
+GradientReport check_gradient(const GradientCase& c, Device device) {
   constexpr int kCotangents = 3;
   std::vector<std::vector<Tensor>> gradients;  // [cotangent][input]
   std::vector<std::vector<double>> cotangents;
   for (int k = 0; k < kCotangents; ++k) {
-    auto inputs = as_variables(c.inputs, true);
+    auto inputs = as_variables(c.inputs, true, device);
     const Variable output = c.function(inputs);
     const Tensor cotangent = random_normal(output.shape(), 1000 + k);
-    if (output.requires_gradient()) backward(output, {.seed = cotangent});
+    if (output.requires_gradient()) backward(output, {.seed = cotangent.to(device)});
     cotangents.push_back(cotangent.to_vector());
     gradients.emplace_back();
     for (const auto& input : inputs) gradients.back().push_back(input.gradient());
@@ -75,7 +77,7 @@ GradientReport check_gradient(const GradientCase& c) {
     std::vector<std::vector<double>> numeric(kCotangents, std::vector<double>(count));
     std::vector<double> scale(kCotangents, 0.0);
     for (std::int64_t j = 0; j < count; ++j) {
-      const auto column = jacobian_column(c, input, j);
+      const auto column = jacobian_column(c, input, j, device);
       for (int k = 0; k < kCotangents; ++k) {
         double sum = 0, magnitude = 0;
         for (std::size_t i = 0; i < column.size(); ++i) {

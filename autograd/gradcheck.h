@@ -31,7 +31,7 @@ struct GradientReport {
 /// |x|)), under three random cotangents, element by element and by direction. The error of an
 /// element is relative to sum_i |v_i| |J_ij|'s largest value over j, and it passes only if error <=
 /// tolerance: NaN fails. Keep inputs more than 0.01 from kinks.
-GradientReport check_gradient(const GradientCase& gradient_case);
+GradientReport check_gradient(const GradientCase& gradient_case, Device device = {});
 
 /// The outcome for one case of one op.
 struct OpReport {

@@ -14,7 +14,7 @@ struct MeanPool {
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const Tensor& x = inputs[0];
     require(x.rank() == 2, name, "needs x [rows, width], got {}", x.describe());
-    const Sequences sequences = check_sequences(name, offsets, x.size(0));
+    const Sequences sequences = check_sequences(name, offsets, x);
     Tensor y = Tensor::empty({sequences.samples, x.size(1)}, x.dtype(), x.device());
     dispatch_float(x.dtype(), name, [&]<class T>() {
       kernels::run(x.device(),
@@ -26,12 +26,13 @@ struct MeanPool {
   }
 
   Gradients backward(const OpContext& context, const Tensor& dy) const {
-    const auto bounds = context.saved(0).span<std::int64_t>();
-    Tensor dx = Tensor::empty({bounds.back(), dy.size(1)}, dy.dtype(), dy.device());
+    const Tensor &bounds = context.saved(0), on_device = bounds.on(dy.device());
+    Tensor dx =
+        Tensor::empty({bounds.span<std::int64_t>().back(), dy.size(1)}, dy.dtype(), dy.device());
     dispatch_float(dy.dtype(), name, [&]<class T>() {
       kernels::run(dy.device(),
-                   kernels::MeanPoolBackward<T>{dy.data<T>(), bounds.data(), dx.mutable_data<T>(),
-                                                dy.size(0), dy.size(1)});
+                   kernels::MeanPoolBackward<T>{dy.data<T>(), on_device.data<std::int64_t>(),
+                                                dx.mutable_data<T>(), dy.size(0), dy.size(1)});
     });
     return {dx};
   }

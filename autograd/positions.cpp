@@ -36,7 +36,7 @@ struct AddPositions {
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const Tensor &x = inputs[0], &learned = inputs[1];
     require(x.rank() == 2, name, "needs x [rows, width], got {}", x.describe());
-    const Sequences sequences = check_sequences(name, offsets, x.size(0));
+    const Sequences sequences = check_sequences(name, offsets, x);
     if (learned.defined()) {
       require(learned.rank() == 2 && learned.size(1) == x.size(1) && learned.dtype() == x.dtype(),
               name, "x {} needs a table [positions, {}] of its dtype, got {}", x.describe(),
@@ -49,7 +49,9 @@ struct AddPositions {
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     dispatch_float(x.dtype(), name, [&]<class T>() {
       const Tensor table =
-          learned.defined() ? learned : cached_sinusoids(sequences.longest, x.size(1), x.dtype());
+          learned.defined()
+              ? learned
+              : cached_sinusoids(sequences.longest, x.size(1), x.dtype()).on(x.device());
       kernels::run(x.device(),
                    kernels::AddPositions<T>{x.data<T>(), sequences.offsets, table.data<T>(),
                                             static_cast<T>(scale), y.mutable_data<T>(),
@@ -75,10 +77,11 @@ struct AddPositions {
       }
       if (context.needs_gradient(1)) {
         gradients[1] = Tensor::empty(table.shape(), dy.dtype(), dy.device());
-        kernels::run(dy.device(),
-                     kernels::PositionsBackwardTable<T>{
-                         dy.data<T>(), bounds.data<std::int64_t>(), gradients[1].mutable_data<T>(),
-                         bounds.numel() - 1, table.size(0), dy.size(1)});
+        const Tensor on_device = bounds.on(dy.device());
+        kernels::run(dy.device(), kernels::PositionsBackwardTable<T>{
+                                      dy.data<T>(), on_device.data<std::int64_t>(),
+                                      gradients[1].mutable_data<T>(), bounds.numel() - 1,
+                                      table.size(0), dy.size(1)});
       }
     });
     return gradients;
@@ -113,7 +116,7 @@ Variable add_positions(const Variable& x, const Tensor& offsets, const Variable&
 
 Tensor sinusoids(std::int64_t positions, std::int64_t width, DType dtype) {
   Tensor table = Tensor::empty({positions, width}, DType::f64);
-  double* element = table.mutable_data<double>();
+  double* element = table.mutable_span<double>().data();
   for (std::int64_t p = 0; p < positions; ++p) {
     for (std::int64_t j = 0; j < width; ++j) {
       const double angle =

@@ -9,13 +9,15 @@
 namespace cmir {
 
 struct Sequences {
-  const std::int64_t* offsets;  // [samples + 1]
+  Tensor on_device;             ///< the offsets where the kernels read them
+  const std::int64_t* offsets;  ///< its address, [samples + 1]
   std::int64_t samples;
   std::int64_t longest;  ///< rows of the longest sample
 };
 
-/// The sequences that `offsets` describes over `rows` rows. Throws, naming `op`, unless it is i64
-/// [samples + 1], starts at 0, never falls and ends at `rows`.
-Sequences check_sequences(std::string_view op, const Tensor& offsets, std::int64_t rows);
+/// The sequences that `offsets`, which are on the CPU, describe over the rows of x [rows, ...].
+/// Throws, naming `op`, unless they are i64 [samples + 1], start at 0, never fall and end at
+/// `rows`.
+Sequences check_sequences(std::string_view op, const Tensor& offsets, const Tensor& x);
 
 }  // namespace cmir

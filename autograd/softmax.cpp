@@ -23,7 +23,8 @@ struct Softmax {
     }
     Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
     dispatch_float(x.dtype(), name, [&]<class T>() {
-      kernels::run(x.device(), kernels::SoftmaxForward<T>{x.data<T>(), bounds(lengths),
+      const Tensor on_device = lengths.on(x.device());
+      kernels::run(x.device(), kernels::SoftmaxForward<T>{x.data<T>(), bounds(on_device),
                                                           y.mutable_data<T>(), rows, width});
     });
     if (context.recording()) {
@@ -37,7 +38,8 @@ struct Softmax {
     const Tensor& y = context.saved(0);
     Tensor dx = Tensor::empty(y.shape(), y.dtype(), y.device());
     dispatch_float(y.dtype(), name, [&]<class T>() {
-      kernels::run(y.device(), kernels::SoftmaxBackward<T>{y.data<T>(), bounds(context.saved(1)),
+      const Tensor on_device = context.saved(1).on(y.device());
+      kernels::run(y.device(), kernels::SoftmaxBackward<T>{y.data<T>(), bounds(on_device),
                                                            dy.data<T>(), dx.mutable_data<T>(),
                                                            y.shape().rows(), y.shape().width()});
     });

@@ -81,6 +81,17 @@ const Tensor& OpContext::saved(std::size_t i) const {
   return saved.tensor;
 }
 
+void check_one_device(std::string_view op, std::span<const Tensor> inputs) {
+  const Tensor* first = nullptr;
+  for (const Tensor& input : inputs) {
+    if (!input.defined() || !is_floating(input.dtype())) continue;
+    if (first == nullptr) first = &input;
+    if (input.device() == first->device()) continue;
+    fail(ErrorKind::usage, op, "its inputs {} and {} are on two devices; move one with Tensor::to",
+         first->describe(), input.describe());
+  }
+}
+
 Node::Node(std::string_view op, const Tensor& value, std::vector<std::shared_ptr<Node>> inputs)
     : op_(op),
       shape_(value.shape()),

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/range.h"
 #include "core/tensor.h"
 
 namespace cmir {
@@ -178,6 +179,7 @@ class OpNode final : public Node {
     require(!context_.released(), Op::name,
             "its graph was already used by backward(), which freed what forward saved; run forward "
             "again, or pass retain_graph = true to the first backward()");
+    const Range range(Op::name);
     return op_.backward(context_, output_gradient);
   }
   void release() override { context_.release(); }
@@ -186,6 +188,10 @@ class OpNode final : public Node {
   Op op_;
   OpContext context_;
 };
+
+/// Error, naming both, unless all floating inputs are on one device (integer ones stay on the CPU,
+/// see Tensor::on).
+void check_one_device(std::string_view op, std::span<const Tensor> inputs);
 
 /// Runs the op forward and, if an input needs a gradient and no NoGradScope is alive, records it.
 template <class Op>
@@ -201,8 +207,12 @@ Variable apply_op(Op op, std::span<const Variable> inputs) {
     needs.push_back(nodes.back() != nullptr);
     any = any || needs.back();
   }
+  check_one_device(Op::name, values);
   OpContext context(std::move(needs));
-  Tensor value = op.forward(context, values);
+  Tensor value = [&] {
+    const Range range(Op::name);
+    return op.forward(context, values);
+  }();
   if (!any) return Variable(std::move(value));
   auto node =
       std::make_shared<OpNode<Op>>(std::move(op), std::move(context), value, std::move(nodes));

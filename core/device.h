@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace cmir {
 
@@ -25,5 +26,10 @@ struct Device {
     return is_cpu() ? "cpu" : "simt";
   }
 };
+
+/// "cpu", "cuda" (the first GPU), "cuda:1" or "simt". Error: any other name.
+Device parse_device(std::string_view name);
+/// Error, which says why, unless this process can use the device.
+void require_available(Device device);
 
 }  // namespace cmir

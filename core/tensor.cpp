@@ -4,17 +4,37 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <type_traits>
 #include <utility>
 
 #include "core/allocator.h"
+#include "core/cuda/runtime.h"
+#include "core/range.h"
 
 namespace cmir {
+namespace {
 
-Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
-  require(device.has_host_memory(), "tensor", "this build has no memory on device {}; use cpu",
-          device.to_string());
-  data_ = static_cast<std::byte*>(cpu_allocator().allocate(bytes));
+/// Copies between any two devices. The ranges may overlap.
+void copy_bytes(std::byte* to, Device to_device, const std::byte* from, Device from_device,
+                std::size_t bytes) {
+  if (bytes == 0) return;
+  if (to_device.has_host_memory() && from_device.has_host_memory()) {
+    std::memmove(to, from, bytes);
+  } else if (to_device.has_host_memory()) {
+    cuda::copy_to_host(to, from, bytes);
+  } else if (from_device.has_host_memory()) {
+    cuda::copy_to_device(to, from, bytes);
+  } else {
+    cuda::copy_on_device(to, from, bytes);  // a process has one GPU
+  }
+}
+
+}  // namespace
+
+Storage::Storage(std::size_t bytes, Device device)
+    : bytes_(bytes), device_(device), allocator_(&allocator_of(device)) {
+  data_ = static_cast<std::byte*>(allocator_->allocate(bytes));
 }
 
 Storage::Storage(const void* data, std::size_t bytes, std::shared_ptr<const void> owner)
@@ -25,7 +45,20 @@ Storage::Storage(const void* data, std::size_t bytes, std::shared_ptr<const void
 }
 
 Storage::~Storage() {
-  if (owner_ == nullptr) cpu_allocator().deallocate(data_, bytes_);
+  if (allocator_ != nullptr) allocator_->deallocate(data_, bytes_);
+}
+
+std::shared_ptr<Storage> Storage::mirror(Device device) {
+  static std::mutex mutex;  // ops on several threads may share a table
+  const std::lock_guard lock(mutex);
+  const bool made = mirror_ == nullptr || mirror_->device_ != device;
+  if (made) mirror_ = std::make_shared<Storage>(bytes_, device);
+  if (made || mirrored_version_ != version_) {
+    copy_bytes(mirror_->data_, device, data_, device_, bytes_);
+    mirror_->bump_version();
+    mirrored_version_ = version_;
+  }
+  return mirror_;
 }
 
 namespace {
@@ -87,7 +120,12 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor tensor = empty(shape, dtype, device);
-  if (tensor.numel() > 0) std::memset(tensor.mutable_raw(), 0, tensor.bytes());
+  if (tensor.numel() == 0) return tensor;
+  if (device.has_host_memory()) {
+    std::memset(tensor.mutable_raw(), 0, tensor.bytes());
+  } else {
+    tensor.fill(0);
+  }
   return tensor;
 }
 
@@ -116,6 +154,11 @@ void Tensor::check_dtype(DType wanted) const {
   }
 }
 
+void Tensor::fail_host_access() const {
+  fail(ErrorKind::usage, op_under_way(),
+       "host code reads or writes {}; copy it to the cpu first: tensor.to(Device{{}})", describe());
+}
+
 const std::byte* Tensor::raw() const {
   require(defined(), "tensor", "an undefined tensor has no data");
   return storage_->data() + offset_;
@@ -137,6 +180,7 @@ double Tensor::item() const {
 }
 
 std::vector<double> Tensor::to_vector() const {
+  if (!device().is_cpu()) return to(Device{}).to_vector();
   std::vector<double> values(numel());
   dispatch_all(dtype_, [&](auto element) {
     using T = decltype(element);
@@ -183,6 +227,7 @@ Tensor Tensor::clone() const {
 
 Tensor Tensor::to(DType dtype) const {
   if (dtype == dtype_) return *this;
+  if (!device().is_cpu()) return to(Device{}).to(dtype).to(device());  // rare: through the host
   Tensor result = empty(shape_, dtype, device());
   dispatch_all(dtype_, [&](auto from) {
     dispatch_all(dtype, [&](auto to) {
@@ -195,16 +240,37 @@ Tensor Tensor::to(DType dtype) const {
   return result;
 }
 
+Tensor Tensor::to(Device device) const {
+  if (!defined() || device == this->device()) return *this;
+  Tensor copy = empty(shape_, dtype_, device);
+  copy.copy_from(*this);
+  return copy;
+}
+
+Tensor Tensor::on(Device device) const {
+  if (!defined() || device == this->device()) return *this;
+  Tensor copy = *this;
+  copy.storage_ = storage_->mirror(device);
+  return copy;
+}
+
 void Tensor::copy_from(const Tensor& source) {
   require(shape_ == source.shape_ && dtype_ == source.dtype_, "copy_from", "cannot copy {} into {}",
           source.describe(), describe());
-  if (numel() > 0) std::memmove(mutable_raw(), source.raw(), bytes());  // views may overlap
+  if (numel() == 0) return;
+  copy_bytes(mutable_raw(), device(), source.raw(), source.device(), bytes());
 }
 
 void Tensor::fill(double value) {
   dispatch_all(dtype_, [&](auto element) {
     using T = decltype(element);
-    std::ranges::fill(mutable_span<T>(), convert<T>(value));
+    const T converted = convert<T>(value);
+    T* elements = mutable_data<T>();
+    if (device().has_host_memory()) {
+      std::fill_n(elements, numel(), converted);
+    } else {
+      cuda::fill(elements, &converted, sizeof(T), numel());
+    }
   });
 }
 
@@ -214,8 +280,9 @@ std::string Tensor::describe() const {
 }
 
 void require_finite(const Tensor& tensor, std::string_view what) {
+  const Tensor on_host = tensor.to(Device{});
   dispatch_float(tensor.dtype(), "require_finite", [&]<class T>() {
-    const auto values = tensor.span<T>();
+    const auto values = on_host.span<T>();
     const auto bad = std::ranges::find_if(values, [](T x) { return !std::isfinite(x); });
     if (bad != values.end()) {
       fail(ErrorKind::numeric, what, "element {} of {} is {}", bad - values.begin(),

@@ -15,6 +15,7 @@
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/range.h"
 
 namespace cmir::kernels {
 
@@ -92,6 +93,7 @@ void run(Device device, const Args& args) {
     fail(ErrorKind::usage, registered_name<Args>(),
          "has no kernel for device {} in this build; use cpu", device.to_string());
   }
+  const Range range(Args::name);
   function(args);
 }
 

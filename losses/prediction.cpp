@@ -115,9 +115,10 @@ struct CrossEntropy {
     if (context.recording())
       derivatives = Tensor::empty(logits.shape(), logits.dtype(), logits.device());
     dispatch_float(logits.dtype(), name, [&]<class T>() {
+      const Tensor on_device = classes.on(logits.device());
       kernels::run(logits.device(),
                    kernels::CrossEntropy<T>{
-                       logits.data<T>(), classes.data<std::int32_t>(), values.mutable_data<T>(),
+                       logits.data<T>(), on_device.data<std::int32_t>(), values.mutable_data<T>(),
                        derivatives.defined() ? derivatives.mutable_data<T>() : nullptr,
                        logits.size(0), logits.size(1)});
     });
@@ -164,7 +165,7 @@ Variable pointwise(std::string_view loss, kernels::PointwiseLossKind kind,
   require(is_floating(target.dtype()), loss, "target must be f32 or f64, got {}",
           target.describe());
   return apply_op(Pointwise{loss, kind, positive_weight, reduction},
-                  {prediction, Variable(target.to(prediction.dtype()))});
+                  {prediction, Variable(target.to(prediction.dtype()).on(prediction.device()))});
 }
 
 }  // namespace

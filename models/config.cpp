@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/device.h"
 #include "core/error.h"
 
 namespace cmir {
@@ -49,6 +50,7 @@ void validate(const Config& config) {
           "model.outputs = {} does not suit data.task = '{}' (multiclass: the number of classes; "
           "otherwise 1)",
           outputs, task);
+  (void)parse_device(config.training.device);
   const auto& noise = config.noise;
   require((noise.train_kind == "none") <= (noise.train_rate == 0) &&
               (noise.test_kind == "none") <= (noise.test_rate == 0),
@@ -58,6 +60,11 @@ void validate(const Config& config) {
     require(groups.insert(group.name).second, "config", "two optimizer.groups are called '{}'",
             group.name);
   }
+}
+
+Config without_device(Config config) {
+  config.training.device = TrainingConfig{}.device;
+  return config;
 }
 
 }  // namespace cmir

@@ -128,6 +128,7 @@ struct TrainingConfig {
   std::int64_t batch_size = 48;
   std::int64_t patience = 0;
   std::string checkpoint = "last";
+  std::string device = "cpu";
   std::vector<std::int64_t> seeds = {1, 2, 3, 4, 5};
   std::int64_t noise_seed = 20260;
   bool operator==(const TrainingConfig&) const = default;
@@ -174,6 +175,9 @@ void apply_override(Config& config, std::string_view assignment);
 /// Checks what no single key shows: modality names unique, fuse_into points at another modality,
 /// loss suits the task, and so on.
 void validate(const Config& config);
+
+/// `config` with the default device: what a run's results and checkpoints depend on.
+Config without_device(Config config);
 
 /// All keys, so that parse_config(to_toml(c)) == c bit for bit; each with its comment when asked.
 std::string to_toml(const Config& config, bool with_comments = false);

@@ -240,6 +240,11 @@ const Fields<TrainingConfig>& fields(const TrainingConfig&) {
        "open choice: epochs without a better validation before stopping; 0 never stops"},
       {"checkpoint", &T::checkpoint, one_of({"last", "best_validation_loss", "best_metric"}),
        "open choice: the epoch that is reported"},
+      {"device",
+       &T::device,
+       {},
+       "where the model runs: cpu, cuda (the first GPU), cuda:N, or simt (the CUDA kernels on the "
+       "CPU, for tests)"},
       {"seeds", &T::seeds, between(0, 9e15), "one run each; the paper reports the mean of 5"},
       {"noise_seed", &T::noise_seed, between(0, 9e15),
        "seed of the corruption at test, the same for every run"},

@@ -17,16 +17,17 @@ void ConfigOptions::add_to(CLI::App& command) {
       .add_option("--set", overrides, "set any key of the configuration: --set loss.environments=4")
       ->type_name("KEY=VALUE");
   add_threads(command, threads);
-  command.add_option("--device", device, "cpu")->capture_default_str();
+  add_device_option(command, device);
 }
 
 Config ConfigOptions::load() const {
   set_threads(threads);
-  check_device(device);
   Config loaded = load_config(find_config(config));
   if (!data.empty()) loaded.data.path = data;
   for (const std::string& assignment : overrides) apply_override(loaded, assignment);
+  if (!device.empty()) loaded.training.device = device;
   validate(loaded);
+  usable_device(loaded.training.device);
   return loaded;
 }
 
@@ -43,9 +44,15 @@ void set_threads(int threads) {
   if (threads > 0) set_thread_count(threads);
 }
 
-void check_device(const std::string& device) {
-  require(device == "cpu", "--device",
-          "'{}' is not available: this build runs on the CPU only; use --device cpu", device);
+void add_device_option(CLI::App& command, std::string& device) {
+  command.add_option("--device", device,
+                     "cpu, cuda, cuda:N or simt: training.device of the configuration");
+}
+
+Device usable_device(const std::string& name) {
+  const Device device = name.empty() ? Device{} : parse_device(name);
+  require_available(device);
+  return device;
 }
 
 }  // namespace cmir::tools

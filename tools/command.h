@@ -17,7 +17,7 @@ struct ConfigOptions {
   std::string data;                    ///< overrides data.path
   std::vector<std::string> overrides;  ///< "section.key=value"
   int threads = 0;
-  std::string device = "cpu";
+  std::string device;  ///< overrides training.device
 
   void add_to(CLI::App& command);
   /// Loads, overrides and checks the configuration; sets the thread count.
@@ -31,8 +31,9 @@ Dataset open_configured(const Config& config);
 /// The option --threads of a command, for set_threads().
 void add_threads(CLI::App& command, int& threads);
 void set_threads(int threads);
-/// An Error unless `device` is one that this build can use.
-void check_device(const std::string& device);
+void add_device_option(CLI::App& command, std::string& device);
+/// The device called `name` ("" is the CPU). Error, which says why, unless it can be used.
+Device usable_device(const std::string& name);
 
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);

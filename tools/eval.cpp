@@ -33,7 +33,7 @@ std::vector<std::filesystem::path> find_models(const std::filesystem::path& path
 }
 
 struct EvalCommand {
-  std::string path, data, part = "test", noise = "none";
+  std::string path, data, part = "test", noise = "none", device;
   double rate = 0;
   int threads = 0;
   bool json = false;
@@ -44,7 +44,7 @@ struct EvalCommand {
     Json report = Json::array();
     bool first = true;
     for (const auto& file : find_models(path)) {
-      LoadedModel loaded = load_model(file);
+      LoadedModel loaded = load_model(file, usable_device(device));
       Config config = loaded.description.config;
       if (!data.empty()) config.data.path = data;
       apply_override(config, fmt::format("noise.test_kind={}", noise));
@@ -77,12 +77,12 @@ struct EvalCommand {
 };
 
 struct PredictCommand {
-  std::string path, data, part = "all", out;
+  std::string path, data, part = "all", out, device;
   int threads = 0;
 
   void run() const {
     set_threads(threads);
-    const LoadedModel loaded = load_model(find_models(path).front());
+    const LoadedModel loaded = load_model(find_models(path).front(), usable_device(device));
     Config config = loaded.description.config;
     if (!data.empty()) config.data.path = data;
     const PreparedData prepared = prepare_data(
@@ -123,6 +123,7 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--rate", command->rate, "noise rate, 0 to 1")->check(CLI::Range(0.0, 1.0));
   add_threads(*sub, command->threads);
+  add_device_option(*sub, command->device);
   sub->add_flag("--json", command->json, "print JSON");
   sub->footer("example: cmir eval runs/mosi_utt_b --noise gaussian --rate 0.3");
   sub->callback([command] { command->run(); });
@@ -140,6 +141,7 @@ void add_predict(CLI::App& app) {
       ->capture_default_str();
   sub->add_option("--out", command->out, "file to write instead of standard output");
   add_threads(*sub, command->threads);
+  add_device_option(*sub, command->device);
   sub->callback([command] { command->run(); });
 }
 

@@ -269,7 +269,7 @@ Tensor parse_npy(std::span<const std::byte> bytes, std::shared_ptr<const void> o
     return Tensor::wrap(data.data(), shape, *type.dtype, std::move(owner));
   }
   Tensor copy = Tensor::empty(shape, *type.dtype);
-  if (!data.empty()) std::memcpy(copy.mutable_raw(), data.data(), data.size());
+  if (!data.empty()) std::memcpy(copy.mutable_byte_span().data(), data.data(), data.size());
   return copy;
 }
 

@@ -223,7 +223,8 @@ Tensor SafeTensors::at(std::string_view name) const {
     return Tensor::wrap(entry.bytes.data(), entry.shape, *dtype, owner_);
   }
   Tensor copy = Tensor::empty(entry.shape, *dtype);
-  if (!entry.bytes.empty()) std::memcpy(copy.mutable_raw(), entry.bytes.data(), entry.bytes.size());
+  if (!entry.bytes.empty())
+    std::memcpy(copy.mutable_byte_span().data(), entry.bytes.data(), entry.bytes.size());
   return copy;
 }
 
@@ -244,16 +245,16 @@ void write_safetensors(const std::filesystem::path& path,
   std::set<std::string> names;
   std::vector<std::span<const std::byte>> parts(2);
   std::size_t offset = 0;
-  for (const auto& [name, tensor] : ordered) {
-    require(tensor.defined() && tensor.device().has_host_memory(), path.string(),
-            "tensor '{}' is {}; needs one on the CPU", name, tensor.describe());
+  for (auto& [name, tensor] : ordered) {
+    tensor = tensor.to(Device{});
+    require(tensor.defined(), path.string(), "tensor '{}' is {}", name, tensor.describe());
     require(name != "__metadata__" && names.insert(name).second, path.string(),
             "the tensor name '{}' is reserved or given twice", name);
     header[name] = {{"dtype", file_name_of(tensor.dtype())},
                     {"shape", tensor.shape().sizes()},
                     {"data_offsets", {offset, offset + tensor.bytes()}}};
     offset += tensor.bytes();
-    if (tensor.bytes() > 0) parts.emplace_back(tensor.raw(), tensor.bytes());
+    if (tensor.bytes() > 0) parts.push_back(tensor.byte_span());
   }
   std::string text;
   try {

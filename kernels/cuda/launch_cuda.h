@@ -9,8 +9,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "core/cuda/runtime.h"
 #include "core/error.h"
-#include "kernels/cuda/current_stream.h"
 
 namespace cmir::kernels::cuda {
 
@@ -40,7 +40,7 @@ inline void check_launch(cudaError_t status, std::string_view call, const void* 
        config.block.y, config.block.z, config.shared_bytes);
 }
 
-/// Runs the kernel on current_stream(). Does not wait for it.
+/// Runs the kernel on cmir::cuda::current_stream(). Does not wait for it.
 template <class... Parameters>
 void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
             std::type_identity_t<Parameters>... arguments) {
@@ -55,7 +55,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
   launch_config.gridDim = config.grid;
   launch_config.blockDim = config.block;
   launch_config.dynamicSmemBytes = config.shared_bytes;
-  launch_config.stream = current_stream();
+  launch_config.stream = ::cmir::cuda::current_stream().handle();
   check_launch(cudaLaunchKernelEx(&launch_config, kernel, arguments...), "cudaLaunchKernelEx",
                address, config);
 }

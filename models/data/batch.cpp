@@ -24,12 +24,12 @@ BatchInput gather_rows(const Tensor& values, const Tensor& offsets,
   const auto n = static_cast<std::int64_t>(indices.size());
   const auto row_bytes = static_cast<std::size_t>(values.rank() == 1 ? 1 : values.shape().width()) *
                          size_of(values.dtype());
-  const auto* first_row = offsets.defined() ? offsets.data<std::int64_t>() : nullptr;
+  const auto* first_row = offsets.defined() ? offsets.span<std::int64_t>().data() : nullptr;
   BatchInput input;
   std::int64_t rows = n;
   if (first_row != nullptr) {
     input.offsets = Tensor::empty({n + 1}, DType::i64);
-    auto* out = input.offsets.mutable_data<std::int64_t>();
+    const auto out = input.offsets.mutable_span<std::int64_t>();
     out[0] = 0;
     for (std::int64_t i = 0; i < n; ++i)
       out[i + 1] = out[i] + first_row[indices[i] + 1] - first_row[indices[i]];
@@ -37,8 +37,8 @@ BatchInput gather_rows(const Tensor& values, const Tensor& offsets,
   }
   input.x = Tensor::empty(values.shape().with_leading(rows), values.dtype());
   if (rows == 0) return input;
-  std::byte* out = input.x.mutable_raw();
-  const std::byte* in = values.raw();
+  std::byte* out = input.x.mutable_byte_span().data();
+  const std::byte* in = values.byte_span().data();
   for (const auto s : indices) {
     const std::int64_t begin = first_row != nullptr ? first_row[s] : s;
     const std::int64_t end = first_row != nullptr ? first_row[s + 1] : s + 1;
@@ -82,7 +82,7 @@ std::vector<std::int64_t> sample_lengths(const Dataset& dataset, const BatchFiel
     const Tensor& offsets =
         tokens != dataset.tokens.end() ? tokens->second.offsets : dataset.feature(name).offsets;
     if (!offsets.defined()) continue;
-    const auto* o = offsets.data<std::int64_t>();
+    const auto o = offsets.span<std::int64_t>();
     for (std::size_t i = 0; i < indices.size(); ++i)
       lengths[i] += o[indices[i] + 1] - o[indices[i]];
   }

@@ -157,7 +157,7 @@ std::string offsets_of(const std::string& name, const Tensor& tensor, const Safe
     if (name != prefix && !name.starts_with(prefix + "_")) continue;
     const Tensor offsets = file.at(candidate);
     if (offsets.dtype() != DType::i64 || offsets.rank() != 1 || offsets.numel() == 0) continue;
-    if (offsets.data<std::int64_t>()[offsets.numel() - 1] == tensor.size(0)) best = candidate;
+    if (offsets.span<std::int64_t>()[offsets.numel() - 1] == tensor.size(0)) best = candidate;
   }
   return best;
 }
@@ -176,7 +176,7 @@ Label packed_label(const Tensor& values, const std::string& where) {
 Feature one_hot(const Tensor& categories, std::int64_t count, const std::string& where) {
   const auto values = categories.span<std::int32_t>();
   Feature feature{Tensor::zeros({static_cast<std::int64_t>(values.size()), count}), {}};
-  auto* out = feature.values.mutable_data<float>();
+  auto* out = feature.values.mutable_span<float>().data();
   for (std::size_t s = 0; s < values.size(); ++s) {
     if (values[s] < 0 || values[s] >= count)
       fail(ErrorKind::data, where, "category {} of row {} is outside 0..{}", values[s], s,
@@ -243,7 +243,7 @@ std::string content_checksum(const Dataset& dataset) {
   for (const auto& [name, tensor] : named_tensors(dataset)) {
     digest.update(
         fmt::format("{}\n{}{}\n", name, name_of(tensor.dtype()), tensor.shape().to_string()));
-    digest.update(tensor.raw(), tensor.bytes());
+    digest.update(tensor.byte_span().data(), tensor.bytes());
   }
   for (const auto* list : {&dataset.ids, &dataset.vocabulary}) {
     for (const auto& text : *list) {

@@ -51,7 +51,7 @@ class FaultList {
                      const Dataset& dataset) {
     const std::int64_t n = dataset.size();
     if (!check(name, offsets, DType::i64, 1, n + 1)) return;
-    const auto* o = offsets.data<std::int64_t>();
+    const auto o = offsets.span<std::int64_t>();
     if (o[0] != 0) add("{} must begin with 0, got {}", name, o[0]);
     for (std::int64_t s = 0; s < n; ++s) {
       if (o[s + 1] < o[s])

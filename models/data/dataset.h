@@ -25,7 +25,7 @@ struct Feature {
   std::int64_t width() const { return values.shape().width(); }
   /// Steps of sample s: 1 when dense.
   std::int64_t length(std::int64_t s) const {
-    return ragged() ? offsets.data<std::int64_t>()[s + 1] - offsets.data<std::int64_t>()[s] : 1;
+    return ragged() ? offsets.span<std::int64_t>()[s + 1] - offsets.span<std::int64_t>()[s] : 1;
   }
 };
 

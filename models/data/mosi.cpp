@@ -105,7 +105,7 @@ std::vector<std::int64_t> rows_to_samples(const std::filesystem::path& directory
   std::vector<std::int64_t> samples;
   for (const auto& row : csv.rows()) {
     const std::int64_t sample = sample_of_transcript[csv.integer(row, 0, 0, kSegments - 1)];
-    auto& entry = split.mutable_data<std::int32_t>()[sample];
+    auto& entry = split.mutable_span<std::int32_t>()[sample];
     if (entry != kNoPart)
       fail(ErrorKind::data, csv.where(row), "names transcript {} a second time", row.fields[0]);
     entry = value;
@@ -123,12 +123,12 @@ void read_features(const std::filesystem::path& file, const std::vector<std::int
                                static_cast<std::size_t>(width) + 1);
   for (std::size_t k = 0; k < samples.size(); ++k) {
     const CsvRow& row = csv.rows()[k];
-    float* out = values.mutable_data<float>() + samples[k] * width;
+    float* out = values.mutable_span<float>().data() + samples[k] * width;
     for (std::int64_t c = 0; c < width; ++c)
       out[c] = static_cast<float>(csv.number(row, static_cast<std::size_t>(c)));
     const auto label =
         static_cast<std::int32_t>(csv.integer(row, static_cast<std::size_t>(width), 0, 1));
-    auto& known = labels.mutable_data<std::int32_t>()[samples[k]];
+    auto& known = labels.mutable_span<std::int32_t>()[samples[k]];
     if (known >= 0 && known != label)
       fail(ErrorKind::data, csv.where(row), "label {} differs from that of another modality",
            label);

@@ -55,7 +55,7 @@ Split from_folds(const Tensor& values, std::int32_t test_fold, std::string_view 
 /// train to valid until it holds at least `fraction` of them.
 void cut_validation(const Dataset& dataset, double fraction, std::uint64_t seed, Split& split) {
   const auto group_of = [&](std::int64_t s) {
-    return dataset.group.defined() ? std::int64_t{dataset.group.data<std::int32_t>()[s]} : s;
+    return dataset.group.defined() ? std::int64_t{dataset.group.span<std::int32_t>()[s]} : s;
   };
   std::set<std::int64_t> distinct;
   for (const auto s : split.train) distinct.insert(group_of(s));

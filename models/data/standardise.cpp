@@ -19,9 +19,9 @@ bool all_zero(const float* row, std::int64_t width) {
 /// are absent.
 template <class F>
 void for_rows(const Feature& feature, std::span<const std::int64_t> samples, F&& row) {
-  const float* x = feature.values.data<float>();
+  const float* x = feature.values.span<float>().data();
   for (const auto s : samples) {
-    const std::int64_t begin = feature.ragged() ? feature.offsets.data<std::int64_t>()[s] : s;
+    const std::int64_t begin = feature.ragged() ? feature.offsets.span<std::int64_t>()[s] : s;
     if (!feature.ragged() && all_zero(x + s * feature.width(), feature.width())) continue;
     for (std::int64_t r = begin; r < begin + feature.length(s); ++r)
       row(x + r * feature.width(), s);
@@ -83,10 +83,10 @@ Standardiser Standardiser::fit(const Dataset& dataset, std::span<const std::int6
       const double spread =
           scaling == Scaling::standard ? s.deviation[c] : s.maximum[c] - s.minimum[c];
       const double magnitude = std::max(std::abs(s.minimum[c]), std::abs(s.maximum[c]));
-      columns.shift.mutable_data<float>()[c] =
+      columns.shift.mutable_span<float>()[c] =
           static_cast<float>(scaling == Scaling::standard ? s.mean[c] : s.minimum[c]);
       const auto scale = static_cast<float>(spread);  // may underflow
-      columns.scale.mutable_data<float>()[c] =
+      columns.scale.mutable_span<float>()[c] =
           spread <= kConstant * magnitude || scale == 0 ? 1.0F : scale;
     }
     result.columns_[name] = columns;
@@ -108,10 +108,10 @@ void Standardiser::apply(Dataset& dataset) const {
     Feature& feature = found->second;
     const std::int64_t width = feature.width();
     Tensor scaled = Tensor::empty(feature.values.shape());
-    const float* x = feature.values.data<float>();
-    const float* shift = columns.shift.data<float>();
-    const float* scale = columns.scale.data<float>();
-    float* y = scaled.mutable_data<float>();
+    const float* x = feature.values.span<float>().data();
+    const float* shift = columns.shift.span<float>().data();
+    const float* scale = columns.scale.span<float>().data();
+    float* y = scaled.mutable_span<float>().data();
     for (std::int64_t r = 0; r < feature.values.size(0); ++r, x += width, y += width) {
       if (!feature.ragged() && all_zero(x, width)) {
         std::fill_n(y, width, 0.0F);

@@ -184,7 +184,7 @@ Tensor draw_parts(const SyntheticOptions& o) {
   const auto order = permutation(o.samples, stream(o, Place::split));
   for (std::int64_t i = 0; i < o.samples; ++i) {
     const std::int64_t tenth = i * 10 / o.samples;
-    parts.mutable_data<std::int32_t>()[order[i]] = tenth < 5   ? kTrain
+    parts.mutable_span<std::int32_t>()[order[i]] = tenth < 5   ? kTrain
                                                    : tenth < 6 ? kValid
                                                    : tenth < 8 ? kTest
                                                                : kTestOod;
@@ -199,13 +199,13 @@ std::vector<double> draw_environments(const SyntheticOptions& o, const Tensor& p
   const auto random = stream(o, Place::environment);
   std::vector<double> correlation(static_cast<std::size_t>(o.samples));
   for (std::int64_t s = 0; s < o.samples; ++s) {
-    const bool turned = parts.data<std::int32_t>()[s] == kTestOod;
+    const bool turned = parts.span<std::int32_t>()[s] == kTestOod;
     const auto e =
         turned ? o.environments
                : static_cast<std::int64_t>(
                      (std::uint64_t{random.word(s)} * static_cast<std::uint64_t>(o.environments)) >>
                      32);
-    environment.mutable_data<std::int32_t>()[s] = static_cast<std::int32_t>(e);
+    environment.mutable_span<std::int32_t>()[s] = static_cast<std::int32_t>(e);
     const double weaker =
         static_cast<double>(e) / static_cast<double>(std::max<std::int64_t>(o.environments - 1, 1));
     correlation[s] = turned ? o.ood_spurious : o.spurious * (1 - o.spread * weaker);
@@ -228,9 +228,9 @@ Tensor draw_latent_label(const SyntheticOptions& o, const std::vector<Tensor>& i
     double sum = 0;
     for (std::size_t m = 0; m < invariant.size(); ++m) {
       for (std::int64_t f = 0; f < k; ++f)
-        sum += weights[m][f] * invariant[m].data<float>()[s * k + f];
+        sum += weights[m][f] * invariant[m].span<float>()[s * k + f];
     }
-    y.mutable_data<float>()[s] += static_cast<float>(gain * sum);
+    y.mutable_span<float>()[s] += static_cast<float>(gain * sum);
   }
   return y;
 }
@@ -238,12 +238,12 @@ Tensor draw_latent_label(const SyntheticOptions& o, const std::vector<Tensor>& i
 Tensor draw_spurious(const SyntheticOptions& o, std::size_t modality, const Tensor& y,
                      const std::vector<double>& correlation) {
   Tensor z = normals({o.samples, o.spurious_factors}, stream(o, Place::spurious, modality));
-  auto* values = z.mutable_data<float>();
+  auto* values = z.mutable_span<float>().data();
   for (std::int64_t s = 0; s < o.samples; ++s) {
     const double rho = correlation[s];
     for (std::int64_t f = 0; f < o.spurious_factors; ++f) {
       float& value = values[s * o.spurious_factors + f];
-      value = static_cast<float>(rho * y.data<float>()[s] + std::sqrt(1 - rho * rho) * value);
+      value = static_cast<float>(rho * y.span<float>()[s] + std::sqrt(1 - rho * rho) * value);
     }
   }
   return z;
@@ -273,12 +273,12 @@ Feature observe(const SyntheticOptions& o, std::size_t m, const Tensor& invarian
   std::vector<double> signal(static_cast<std::size_t>(width));
   for (std::int64_t s = 0; s < n; ++s) {
     for (std::int64_t c = 0; c < width; ++c) {
-      const float* a = mixing.data<float>() + c * factors;
-      double sum = sample_noise.data<float>()[s * width + c];
+      const float* a = mixing.span<float>().data() + c * factors;
+      double sum = sample_noise.span<float>()[s * width + c];
       for (std::int64_t f = 0; f < k; ++f)
-        sum += o.invariant_gain * a[f] * invariant.data<float>()[s * k + f];
+        sum += o.invariant_gain * a[f] * invariant.span<float>()[s * k + f];
       for (std::int64_t f = k; f < factors; ++f)
-        sum += o.spurious_gain * a[f] * spurious.data<float>()[s * o.spurious_factors + f - k];
+        sum += o.spurious_gain * a[f] * spurious.span<float>()[s * o.spurious_factors + f - k];
       signal[c] = sum;
     }
     const double phase = stream(o, Place::wave, m).uniform(static_cast<std::uint64_t>(width + s));
@@ -287,9 +287,9 @@ Feature observe(const SyntheticOptions& o, std::size_t m, const Tensor& invarian
           static_cast<double>(r - first[s]) / static_cast<double>(first[s + 1] - first[s]);
       const double wave =
           modality.sequence ? 0.5 * std::sin(2 * std::numbers::pi * (time + phase)) : 0;
-      float* x = feature.values.mutable_data<float>() + r * width;
+      float* x = feature.values.mutable_span<float>().data() + r * width;
       for (std::int64_t c = 0; c < width; ++c)
-        x[c] += static_cast<float>(signal[c] + wave * direction.data<float>()[c]);
+        x[c] += static_cast<float>(signal[c] + wave * direction.span<float>()[c]);
     }
   }
   return feature;
@@ -299,18 +299,19 @@ Label make_label(const SyntheticOptions& o, const Tensor& y) {
   const auto latent = y.span<float>();
   if (o.label == LabelKind::regression) {
     Label label{Tensor::empty({o.samples}), o.label, -3, 3};
-    std::ranges::transform(latent, label.values.mutable_data<float>(),
+    std::ranges::transform(latent, label.values.mutable_span<float>().data(),
                            [](float v) { return std::clamp(1.5F * v, -3.0F, 3.0F); });
     return label;
   }
   const std::int64_t classes = o.label == LabelKind::binary ? 2 : o.classes;
   Label label{Tensor::empty({o.samples}, DType::i32), o.label, 0, static_cast<double>(classes - 1)};
-  std::ranges::transform(latent, label.values.mutable_data<std::int32_t>(), [classes](float v) {
-    const double quantile =
-        0.5 * std::erfc(-static_cast<double>(v) / std::numbers::sqrt2);  // of N(0, 1)
-    return static_cast<std::int32_t>(
-        std::min(classes - 1, static_cast<std::int64_t>(quantile * static_cast<double>(classes))));
-  });
+  std::ranges::transform(
+      latent, label.values.mutable_span<std::int32_t>().data(), [classes](float v) {
+        const double quantile =
+            0.5 * std::erfc(-static_cast<double>(v) / std::numbers::sqrt2);  // of N(0, 1)
+        return static_cast<std::int32_t>(std::min(
+            classes - 1, static_cast<std::int64_t>(quantile * static_cast<double>(classes))));
+      });
   return label;
 }
 

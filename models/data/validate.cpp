@@ -31,14 +31,14 @@ void replace_by_zero(Tensor& values) {
 
 bool is_absent(const Feature& feature, std::int64_t s) {
   if (feature.ragged()) return feature.length(s) == 0;
-  const float* row = feature.values.data<float>() + s * feature.width();
+  const float* row = feature.values.span<float>().data() + s * feature.width();
   return std::all_of(row, row + feature.width(), [](float x) { return x == 0; });
 }
 
 std::int64_t count_constant_columns(const Feature& feature) {
   const std::int64_t rows = feature.values.size(0), width = feature.width();
   if (rows < 2) return 0;
-  const float* x = feature.values.data<float>();
+  const float* x = feature.values.span<float>().data();
   std::vector<char> varies(static_cast<std::size_t>(width), 0);
   for (std::int64_t r = 1; r < rows; ++r) {
     for (std::int64_t c = 0; c < width; ++c)
@@ -51,10 +51,10 @@ std::int64_t count_constant_columns(const Feature& feature) {
 void check_finite(const Dataset& dataset, const std::string& name, const Feature& feature,
                   NonFinite policy, FeatureReport& counts, ValidationReport& report) {
   std::vector<std::int64_t> bad;
-  const float* x = feature.values.data<float>();
+  const float* x = feature.values.span<float>().data();
   const std::int64_t width = feature.width();
   for (std::int64_t s = 0; s < dataset.size(); ++s) {
-    const std::int64_t begin = feature.ragged() ? feature.offsets.data<std::int64_t>()[s] : s;
+    const std::int64_t begin = feature.ragged() ? feature.offsets.span<std::int64_t>()[s] : s;
     const std::int64_t before = counts.nan + counts.infinite;
     for (std::int64_t i = begin * width; i < (begin + feature.length(s)) * width; ++i) {
       counts.nan += std::isnan(x[i]) ? 1 : 0;
@@ -136,8 +136,8 @@ void check_shared_groups(const Dataset& dataset, const std::string& name, const 
   if (!dataset.group.defined()) return;
   std::map<std::int32_t, std::set<std::int32_t>> parts;
   for (std::int64_t s = 0; s < dataset.size(); ++s) {
-    const std::int32_t part = part_of.data<std::int32_t>()[s];
-    if (part != kNoPart) parts[dataset.group.data<std::int32_t>()[s]].insert(part);
+    const std::int32_t part = part_of.span<std::int32_t>()[s];
+    if (part != kNoPart) parts[dataset.group.span<std::int32_t>()[s]].insert(part);
   }
   std::string shown;
   std::size_t shared = 0;
@@ -178,7 +178,7 @@ ValidationReport validate(Dataset& dataset, NonFinite policy) {
   for (auto& [name, feature] : dataset.features)
     check_feature(dataset, name, feature, policy, present, report);
   for (const auto& [name, tokens] : dataset.tokens) {
-    const auto* o = tokens.offsets.data<std::int64_t>();
+    const auto o = tokens.offsets.span<std::int64_t>();
     std::vector<std::int64_t> empty;
     for (std::int64_t s = 0; s < dataset.size(); ++s) {
       if (o[s + 1] > o[s]) {

@@ -215,7 +215,7 @@ Tensor pca(const Tensor& features, std::int64_t components) {
     return diagonal[size(a * d + a)] > diagonal[size(b * d + b)];
   });
   Tensor scores = Tensor::empty({n, components}, DType::f64);
-  double* out = scores.mutable_data<double>();
+  double* out = scores.mutable_span<double>().data();
   for (std::int64_t k = 0; k < components; ++k) {
     double* vector = vectors.data() + order[size(k)] * d;
     const double largest = *std::max_element(
@@ -292,7 +292,7 @@ Tensor tsne(const Tensor& features, const TsneOptions& options) {
     }
   }
   Tensor result = Tensor::empty({n, 2}, DType::f64);
-  double* out = result.mutable_data<double>();
+  double* out = result.mutable_span<double>().data();
   for (std::int64_t i = 0; i < n; ++i) {
     for (std::int64_t k = 0; k < 2; ++k) out[2 * i + k] = y[size(k)][size(i)];
   }

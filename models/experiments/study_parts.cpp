@@ -78,7 +78,7 @@ Tensor join(const std::vector<SampleRepresentations>& parts,
   std::int64_t width = 0;
   for (const auto& part : parts) width += part.width;
   Tensor joined = Tensor::zeros({samples, width}, DType::f64);
-  double* values = joined.mutable_data<double>();
+  double* values = joined.mutable_span<double>().data();
   std::int64_t column = 0;
   for (const auto& part : parts) {
     require(static_cast<std::int64_t>((part.*kind).size()) == samples * part.width,

@@ -32,7 +32,9 @@ Json fingerprint(const Trial& trial, const Dataset& dataset) {
     conditions.push_back(
         {c.name, c.part, c.noise.test_kind, c.noise.test_rate, c.noise.laplace_scale, c.zeroed});
   }
-  return {{"config", to_json(trial.config)},
+  Json config = to_json(trial.config);
+  config["training"].erase("device");  // a result of one device serves another
+  return {{"config", config},
           {"seed", trial.seed},
           {"conditions", conditions},
           {"dataset", dataset.name},

@@ -13,7 +13,7 @@ ModalityInput truncated(const ModalityInput& input, std::int64_t max_length) {
   const auto offsets = input.offsets.span<std::int64_t>();
   const auto samples = static_cast<std::int64_t>(offsets.size()) - 1;
   Tensor kept = Tensor::zeros({samples + 1}, DType::i64);
-  auto* kept_offsets = kept.mutable_data<std::int64_t>();
+  const auto kept_offsets = kept.mutable_span<std::int64_t>();
   for (std::int64_t s = 0; s < samples; ++s) {
     kept_offsets[s + 1] = kept_offsets[s] + std::min(offsets[s + 1] - offsets[s], max_length);
   }
@@ -21,8 +21,10 @@ ModalityInput truncated(const ModalityInput& input, std::int64_t max_length) {
   Tensor values =
       Tensor::empty(input.values.shape().with_leading(kept_offsets[samples]), input.values.dtype());
   const std::size_t row = input.values.bytes() / static_cast<std::size_t>(input.values.size(0));
+  std::byte* out = values.mutable_byte_span().data();
+  const std::byte* in = input.values.byte_span().data();
   for (std::int64_t s = 0; s < samples; ++s) {
-    std::memcpy(values.mutable_raw() + kept_offsets[s] * row, input.values.raw() + offsets[s] * row,
+    std::memcpy(out + kept_offsets[s] * row, in + offsets[s] * row,
                 (kept_offsets[s + 1] - kept_offsets[s]) * row);
   }
   return {std::move(values), std::move(kept)};

@@ -133,7 +133,7 @@ Variable Predictor::operator()(const Variable& x, DropoutSites& sites) const {
 
 Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,
              DType dtype)
-    : config_(config), store_(seed, dtype) {
+    : config_(config), store_(seed, dtype, parse_device(config.training.device)) {
   validate(config_);
   const std::int64_t width = config_.model.shared_width;
   const std::int64_t hidden = config_.model.hidden_width;

@@ -77,12 +77,13 @@ struct Predictor {
 class Model {
  public:
   /// `data` describes the modalities that `config.data.modalities` names. All random initial values
-  /// follow from `seed`.
+  /// follow from `seed`. The parameters are on config.training.device.
   Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,
         DType dtype = DType::f32);
 
   /// A modality that is missing or does not fit its description is an Error that names it.
-  /// Modalities that the model does not use are ignored. `streams` fixes every random number of the
+  /// Modalities that the model does not use are ignored. The input is on device(), see
+  /// ModelInput::to. `streams` fixes every random number of the
   /// pass.
   ForwardOutput forward(const ModelInput& input, Mode mode, const RandomStreams& streams) const;
   /// Z of the inference input (with the [noise].test corruption) in one virtual environment (0: no
@@ -98,6 +99,7 @@ class Model {
   /// not among them).
   std::vector<std::string> modalities() const;
   const Config& config() const { return config_; }
+  Device device() const { return predictor_->layer0.weight.device(); }
   /// Sweeps of the noise protocol change only this: rates and kinds, no parameters.
   void set_noise(const NoiseConfig& noise) { config_.noise = noise; }
 

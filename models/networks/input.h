@@ -43,6 +43,10 @@ struct ModelInput {
   Tensor groups;
   Tensor labels;  ///< [samples] floating; i32 for cross_entropy; undefined when only predictions
                   ///< are wanted
+
+  /// Features on the device. Tokens, offsets, groups and labels stay on the CPU, where ops check
+  /// them, and have their copy there (Tensor::on).
+  ModelInput to(Device device) const;
 };
 
 }  // namespace cmir

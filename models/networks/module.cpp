@@ -31,7 +31,7 @@ template <class Draw>
 Tensor drawn(const Shape& shape, DType dtype, Draw&& draw) {
   Tensor tensor = Tensor::empty(shape, dtype);
   dispatch_float(dtype, "parameter", [&]<class T>() {
-    T* values = tensor.mutable_data<T>();
+    T* values = tensor.mutable_span<T>().data();
     for (std::int64_t i = 0; i < tensor.numel(); ++i) values[i] = static_cast<T>(draw(i));
   });
   return tensor;
@@ -43,11 +43,11 @@ Variable DropoutSites::apply(const Variable& x, double p) {
   return training_ && p > 0 ? ops::dropout(x, p, next()) : x;
 }
 
-Variable ParameterStore::add(const std::string& name, Tensor value, bool trained) {
+Variable ParameterStore::add(const std::string& name, const Tensor& value, bool trained) {
   for (const Parameter& parameter : list_) {
     require(parameter.name != name, "parameter", "'{}' is made twice", name);
   }
-  list_.push_back({name, Variable(std::move(value), trained)});
+  list_.push_back({name, Variable(value.to(device_), trained)});
   return list_.back().variable;
 }
 

@@ -66,8 +66,9 @@ class DropoutSites {
 /// of the name as its site and a step that training never reaches.
 class ParameterStore {
  public:
-  explicit ParameterStore(std::uint64_t seed, DType dtype = DType::f32)
-      : seed_(seed), dtype_(dtype) {}
+  /// Values are drawn on the CPU, so that they are the same for every device, and moved.
+  explicit ParameterStore(std::uint64_t seed, DType dtype = DType::f32, Device device = {})
+      : seed_(seed), dtype_(dtype), device_(device) {}
 
   /// Uniform in [-bound, bound).
   Variable uniform(const std::string& name, const Shape& shape, double bound);
@@ -81,10 +82,11 @@ class ParameterStore {
   DType dtype() const { return dtype_; }
 
  private:
-  Variable add(const std::string& name, Tensor value, bool trained = true);
+  Variable add(const std::string& name, const Tensor& value, bool trained = true);
 
   std::uint64_t seed_;
   DType dtype_;
+  Device device_;
   ParameterList list_;
 };
 

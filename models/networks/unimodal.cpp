@@ -44,7 +44,7 @@ TransformerOptions transformer_options(const ModalityConfig& config, std::int64_
 /// 0, 1, ..., samples: one row per sample.
 Tensor one_row_each(std::int64_t samples) {
   Tensor offsets = Tensor::empty({samples + 1}, DType::i64);
-  std::int64_t* values = offsets.mutable_data<std::int64_t>();
+  std::int64_t* values = offsets.mutable_span<std::int64_t>().data();
   for (std::int64_t s = 0; s <= samples; ++s) values[s] = s;
   return offsets;
 }

@@ -27,7 +27,7 @@ void for_each_batch(const Model& model, const PreparedData& data,
       ++next;
     }
     const Batch batch = gather(data.dataset, data.fields, samples);
-    body(batch, unit_input(model.config(), data.dataset, batch),
+    body(batch, unit_input(model.config(), data.dataset, batch).to(model.device()),
          RandomStreams{.seed = seed, .step = step});
   }
 }

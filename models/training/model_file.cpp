@@ -53,7 +53,7 @@ std::vector<ModalityInfo> modalities_from_json(const nlohmann::json& list,
 
 std::map<std::string, std::string> description_to_metadata(const ModelDescription& description) {
   return {{"format", kFormat},
-          {"config", to_json(description.config).dump()},
+          {"config", to_json(without_device(description.config)).dump()},
           {"modalities", modalities_to_json(description.modalities).dump()},
           {"seed", std::to_string(description.seed)},
           {"dataset", description.dataset}};
@@ -111,11 +111,12 @@ void load_model_parameters(const Model& model, const std::map<std::string, Tenso
   load_parameters(model.named_parameters(), values);
 }
 
-LoadedModel load_model(const std::filesystem::path& file) {
+LoadedModel load_model(const std::filesystem::path& file, Device device) {
   const SafeTensors content = SafeTensors::open(file);
   ModelDescription description = description_from_metadata(content.metadata(), file.string());
   std::map<std::string, Tensor> tensors;
   for (const std::string& name : content.names()) tensors[name] = content.at(name);
+  description.config.training.device = device.to_string();
   Model model(description.config, description.modalities, description.seed);
   load_model_parameters(model, tensors, "parameter.");
   return {std::move(description), std::move(model), Standardiser::from_tensors(tensors)};

@@ -42,8 +42,9 @@ struct LoadedModel {
 
 void save_model(const std::filesystem::path& file, const Model& model,
                 const ModelDescription& description, const Standardiser& standardiser);
-/// Reads what save_model wrote; every mismatch of names or shapes is an Error.
-LoadedModel load_model(const std::filesystem::path& file);
+/// Reads what save_model wrote, onto the device (the file knows none); every mismatch of names or
+/// shapes is an Error.
+LoadedModel load_model(const std::filesystem::path& file, Device device = {});
 /// An Error of kind data unless the data set's modalities, `found`, are of the kinds and widths
 /// that the model was made for.
 void require_modalities(const ModelDescription& model, const std::vector<ModalityInfo>& found,

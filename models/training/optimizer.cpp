@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <set>
+#include <span>
 
 #include "kernels/optimizer/adamw.h"
 
@@ -16,8 +18,11 @@ constexpr const char* kPrefix = "adamw.";
 AdamW::AdamW(std::vector<AdamWGroup> groups) {
   std::set<std::string> names;
   for (AdamWGroup& options : groups) {
-    Group decayed{options.learning_rate, options.weight_decay, options.beta1,
-                  options.beta2,         options.epsilon,      {}};
+    Group decayed{.learning_rate = options.learning_rate,
+                  .weight_decay = options.weight_decay,
+                  .beta1 = options.beta1,
+                  .beta2 = options.beta2,
+                  .epsilon = options.epsilon};
     Group undecayed = decayed;
     undecayed.weight_decay = 0;
     for (Parameter& parameter : options.parameters) {
@@ -39,8 +44,20 @@ AdamW::AdamW(std::vector<AdamWGroup> groups) {
   }
 }
 
+template <class Element>
+const Element* AdamW::KernelArray::on(Device device, const std::vector<Element>& values) {
+  const auto wanted = std::as_bytes(std::span(values));
+  if (!bytes_.defined() || !std::ranges::equal(bytes_.byte_span(), wanted)) {
+    const auto count = static_cast<std::int64_t>(wanted.size());
+    if (!bytes_.defined() || bytes_.numel() != count) bytes_ = Tensor::empty({count}, DType::u8);
+    std::ranges::copy(wanted, bytes_.mutable_byte_span().begin());
+  }
+  on_device_ = bytes_.on(device);
+  return reinterpret_cast<const Element*>(on_device_.raw());
+}
+
 template <class T>
-double AdamW::gradient_norm() const {
+double AdamW::gradient_norm() {
   std::vector<Tensor> gradients;
   std::vector<const T*> pointers;
   std::vector<const std::string*> names;
@@ -56,13 +73,20 @@ double AdamW::gradient_norm() const {
     }
   }
   if (gradients.empty()) return 0;
-  std::vector<kernels::SquaredNormPartial> workspace(
-      kernels::squared_norm_workspace(offsets.back()));
-  kernels::SquaredNormPartial result{};
-  kernels::run(gradients[0].device(),
-               kernels::SquaredNorm<T>{pointers.data(), offsets.data(),
-                                       static_cast<std::int64_t>(pointers.size()), workspace.data(),
-                                       &result});
+  using Partial = kernels::SquaredNormPartial;
+  const Device device = gradients[0].device();
+  const auto bytes = static_cast<std::int64_t>(sizeof(Partial));
+  Tensor workspace =
+      Tensor::empty({bytes * kernels::squared_norm_workspace(offsets.back())}, DType::u8, device);
+  Tensor written = Tensor::empty({bytes}, DType::u8, device);
+  kernels::run(device, kernels::SquaredNorm<T>{
+                           gradients_.on(device, pointers), gradient_offsets_.on(device, offsets),
+                           static_cast<std::int64_t>(pointers.size()), offsets.back(),
+                           reinterpret_cast<Partial*>(workspace.mutable_raw()),
+                           reinterpret_cast<Partial*>(written.mutable_raw())});
+  const Tensor read_back = written.to(Device{});
+  Partial result{};
+  std::memcpy(&result, read_back.byte_span().data(), sizeof(result));
   if (result.nonfinite_tensor >= 0) {
     fail(ErrorKind::numeric, "AdamW",
          "the gradient of parameter '{}' holds a NaN or an infinity; lower the learning "
@@ -84,10 +108,12 @@ void AdamW::update(Group& group, double learning_rate_factor, double gradient_sc
                        slot.second_moment.mutable_data<T>()});
     offsets.push_back(offsets.back() + gradient.numel());
   }
-  kernels::run(group.slots[0].first_moment.device(),
-               kernels::AdamWStep<T>{.tensors = tensors.data(),
-                                     .offsets = offsets.data(),
+  const Device device = group.slots[0].first_moment.device();
+  kernels::run(device,
+               kernels::AdamWStep<T>{.tensors = group.tensors.on(device, tensors),
+                                     .offsets = group.offsets.on(device, offsets),
                                      .tensor_count = static_cast<std::int64_t>(tensors.size()),
+                                     .count = offsets.back(),
                                      .learning_rate = group.learning_rate * learning_rate_factor,
                                      .weight_decay = group.weight_decay,
                                      .beta1 = group.beta1,
@@ -146,7 +172,7 @@ void AdamW::load_state(const std::map<std::string, Tensor>& saved) {
     }
   }
   for (auto [name, tensor] : mine) tensor.copy_from(saved.at(name));
-  step_count_ = saved.at(fmt::format("{}step", kPrefix)).data<std::int64_t>()[0];
+  step_count_ = saved.at(fmt::format("{}step", kPrefix)).span<std::int64_t>()[0];
 }
 
 }  // namespace cmir

@@ -48,6 +48,18 @@ class AdamW {
   void load_state(const std::map<std::string, Tensor>& state);
 
  private:
+  /// An array that kernels read: on the CPU, with a copy on the device that is made anew only when
+  /// a value changed, so that steps with the same addresses upload nothing.
+  class KernelArray {
+   public:
+    template <class Element>
+    const Element* on(Device device, const std::vector<Element>& values);
+
+   private:
+    Tensor bytes_;
+    Tensor on_device_;
+  };
+
   struct Slot {
     Parameter parameter;
     Tensor first_moment, second_moment;
@@ -55,13 +67,15 @@ class AdamW {
   struct Group {
     double learning_rate, weight_decay, beta1, beta2, epsilon;
     std::vector<Slot> slots;
+    KernelArray tensors, offsets;
   };
   template <class T>
-  double gradient_norm() const;
+  double gradient_norm();
   template <class T>
   void update(Group& group, double learning_rate_factor, double gradient_scale);
 
   std::vector<Group> groups_;
+  KernelArray gradients_, gradient_offsets_;
   DType dtype_ = DType::f32;
   std::int64_t step_count_ = 0;
 };

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/formats/safetensors.h"
+#include "models/training/device_batches.h"
 #include "models/training/evaluate.h"
 #include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
@@ -208,8 +209,11 @@ class Trainer {
                         samples_of(units_, sampler_.batch(epoch, position)));
         },
         state_.position, sampler_.batches_per_epoch());
-    while (auto batch = prefetcher.next()) {
-      train_step(*batch);
+    DeviceBatches batches(
+        prefetcher, [&](const Batch& batch) { return unit_input(config_, data_.dataset, batch); },
+        model_->device());
+    while (const auto batch = batches.next()) {
+      train_step(batch->batch, batch->input);
       ++state_.position;
       ++state_.step;
       if (options_.on_step) options_.on_step({state_, schedule_.total_steps, losses_});
@@ -219,10 +223,9 @@ class Trainer {
     return true;
   }
 
-  void train_step(const Batch& batch) {
+  void train_step(const Batch& batch, const ModelInput& input) {
     const RandomStreams streams{.seed = seed_, .step = static_cast<std::uint32_t>(state_.step)};
-    const ForwardOutput output =
-        model_->forward(unit_input(config_, data_.dataset, batch), Mode::training, streams);
+    const ForwardOutput output = model_->forward(input, Mode::training, streams);
     losses_ = values_of(output.losses, *model_);
     for (const auto& [term, value] : losses_) {
       if (!std::isfinite(value) && term != "total")
@@ -335,7 +338,7 @@ class Trainer {
         stored.dataset == data_.dataset.name, "resume",
         "{} was trained on the data set '{}', this run uses '{}'; choose another output directory",
         file.string(), stored.dataset, data_.dataset.name);
-    require(stored.config == config_ && stored.seed == seed_, "resume",
+    require(stored.config == without_device(config_) && stored.seed == seed_, "resume",
             "{} belongs to another configuration or seed; choose another output directory, or pass "
             "--restart to train "
             "anew",

@@ -9,6 +9,7 @@
 namespace cmir {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -174,11 +175,62 @@ TEST(Tensor, CopyFromNeedsTheSameShapeAndDType) {
   EXPECT_THAT(overlapping.to_vector(), ElementsAre(1, 1, 2));
 }
 
-TEST(Tensor, AnotherDeviceIsRefusedByName) {
-  EXPECT_THAT(message_of([] {
-                Tensor::zeros({1}, DType::f32, {DeviceType::cuda, 1});
-              }),
-              HasSubstr("cuda:1"));
+const Device kSimt{DeviceType::simt};
+
+TEST(Tensor, FillsCopiesAndConvertsOnAnotherDevice) {
+  const Tensor tensor = Tensor::from<float>({1, 2, 3, 4}, {2, 2}, kSimt);
+  EXPECT_EQ(tensor.describe(), "f32[2, 2] on simt");
+  EXPECT_THAT(tensor.to_vector(), ElementsAre(1, 2, 3, 4));
+  EXPECT_EQ(tensor.slice(1, 2).reshape({2}).slice(1, 2).item(), 4);
+  EXPECT_EQ(tensor.clone().device(), kSimt);
+  EXPECT_FALSE(tensor.clone().shares_storage(tensor));
+  const Tensor converted = tensor.to(DType::i32);
+  EXPECT_EQ(converted.describe(), "i32[2, 2] on simt");
+  EXPECT_THAT(converted.to_vector(), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(Tensor::zeros({2}, DType::f32, kSimt).to_vector(), ElementsAre(0, 0));
+  EXPECT_THAT(Tensor::full({2}, 5, DType::u8, kSimt).to_vector(), ElementsAre(5, 5));
+  EXPECT_EQ(Tensor::zeros({0, 3}, DType::f32, kSimt).to(Device{}).numel(), 0);
+  require_finite(tensor, "fine");
+}
+
+TEST(Tensor, GoesToADeviceAndBack) {
+  const Tensor host = Tensor::from<double>({1, 2, 3}, {3});
+  const Tensor there = host.to(kSimt);
+  EXPECT_EQ(there.device(), kSimt);
+  EXPECT_FALSE(there.shares_storage(host));
+  EXPECT_TRUE(host.to(Device{}).shares_storage(host));
+  EXPECT_TRUE(there.to(kSimt).shares_storage(there));
+  EXPECT_THAT(there.to(Device{}).to_vector(), ElementsAre(1, 2, 3));
+  EXPECT_FALSE(Tensor().to(kSimt).defined());
+  Tensor target = Tensor::zeros({3}, DType::f64, kSimt);
+  target.copy_from(host);
+  EXPECT_THAT(target.to_vector(), ElementsAre(1, 2, 3));
+}
+
+TEST(Tensor, AMirrorIsMadeOnceAndFollowsWhatIsWritten) {
+  Tensor host = Tensor::from<std::int64_t>({0, 2, 5}, {3});
+  const Tensor first = host.on(kSimt);
+  EXPECT_EQ(first.device(), kSimt);
+  EXPECT_THAT(first.to_vector(), ElementsAre(0, 2, 5));
+  EXPECT_EQ(host.on(kSimt).raw(), first.raw());
+  EXPECT_EQ(host.slice(1, 3).on(kSimt).raw(), first.raw() + 8);
+  host.mutable_span<std::int64_t>()[2] = 9;
+  EXPECT_THAT(first.to_vector(), ElementsAre(0, 2, 5));
+  EXPECT_EQ(host.on(kSimt).raw(), first.raw());  // the same address, the new values
+  EXPECT_THAT(first.to_vector(), ElementsAre(0, 2, 9));
+  EXPECT_TRUE(host.on(Device{}).shares_storage(host));
+}
+
+TEST(Tensor, HostAccessToAnotherDeviceIsAnError) {
+  Tensor tensor = Tensor::zeros({2}, DType::f32, kSimt);
+  const auto expected = AllOf(HasSubstr("f32[2] on simt"),
+                              HasSubstr("copy it to the cpu first: tensor.to(Device{})"));
+  EXPECT_THAT(message_of([&] { (void)tensor.span<float>(); }), expected);
+  EXPECT_THAT(message_of([&] { tensor.mutable_span<float>(); }), expected);
+  EXPECT_THAT(message_of([&] { (void)tensor.byte_span(); }), expected);
+  EXPECT_THAT(message_of([&] { tensor.mutable_byte_span(); }), expected);
+  EXPECT_NE(tensor.data<float>(), nullptr);
+  EXPECT_NE(tensor.mutable_data<float>(), nullptr);
 }
 
 TEST(Tensor, RequireFiniteNamesTheElement) {

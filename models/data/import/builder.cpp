@@ -16,7 +16,7 @@ std::int32_t index_of(const std::string& key, Index& index, std::vector<std::str
 }
 
 bool is_zero_step(const Tensor& steps, std::int64_t i) {
-  const float* const row = steps.data<float>() + i * steps.size(1);
+  const float* const row = steps.span<float>().data() + i * steps.size(1);
   return std::all_of(row, row + steps.size(1), [](float x) { return x == 0; });
 }
 
@@ -87,8 +87,8 @@ Tensor columns(const Tensor& steps, std::int64_t begin, std::int64_t end) {
   const std::int64_t rows = steps.size(0), width = steps.size(1);
   if (begin == 0 && end == width) return steps;
   Tensor part = Tensor::empty({rows, end - begin});
-  float* out = part.mutable_data<float>();
-  const float* in = steps.data<float>();
+  float* out = part.mutable_span<float>().data();
+  const float* in = steps.span<float>().data();
   for (std::int64_t i = 0; i < rows; ++i) {
     out = std::copy(in + i * width + begin, in + i * width + end, out);
   }
@@ -146,9 +146,9 @@ Tensor Builder::from_lists(const pickle::Value& value) {
   if (!nested) {
     count_elements(size);
     Tensor vector = Tensor::empty({size});
-    std::ranges::transform(outer, vector.mutable_data<float>(), [](const pickle::Value& number) {
-      return static_cast<float>(number.number());
-    });
+    std::ranges::transform(
+        outer, vector.mutable_span<float>().data(),
+        [](const pickle::Value& number) { return static_cast<float>(number.number()); });
     return vector;
   }
   std::vector<float> values;
@@ -283,12 +283,12 @@ Label Builder::finish_label(const std::string& name, const LabelRows& rows) cons
   Label label{{}, rows.kind, rows.minimum, rows.maximum};
   if (rows.kind == LabelKind::regression) {
     label.values = Tensor::empty({count});
-    std::ranges::transform(rows.values, label.values.mutable_data<float>(),
+    std::ranges::transform(rows.values, label.values.mutable_span<float>().data(),
                            [](double value) { return static_cast<float>(value); });
     return label;
   }
   label.values = Tensor::empty({count}, DType::i32);
-  auto* out = label.values.mutable_data<std::int32_t>();
+  auto* out = label.values.mutable_span<std::int32_t>().data();
   for (const double value : rows.values) {
     if (value != std::floor(value) || value < rows.minimum || value > rows.maximum) {
       fail(ErrorKind::data, fmt::format("label '{}'", name), "the class {} is not one of {}..{}",

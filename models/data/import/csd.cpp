@@ -46,7 +46,7 @@ struct Interval {
 };
 
 Interval interval_of(const Clip& clip, std::int64_t i) {
-  const double* row = clip.intervals.data<double>() + 2 * i;
+  const double* row = clip.intervals.span<double>().data() + 2 * i;
   return {row[0], row[1]};
 }
 
@@ -62,7 +62,7 @@ bool add_mean(const Clip& clip, Interval during, std::vector<float>& out) {
     const Interval at = interval_of(clip, i);
     if (!overlaps(at, during)) continue;
     const double share = std::min(at.end, during.end) - std::max(at.begin, during.begin);
-    const float* row = clip.features.data<float>() + i * width;
+    const float* row = clip.features.span<float>().data() + i * width;
     for (std::int64_t k = 0; k < width; ++k) sum[k] += share * static_cast<double>(row[k]);
     weight += share;
   }
@@ -162,7 +162,7 @@ void convert(const Source& source, const ConvertOptions& options, Builder& build
       sample.id = fmt::format("{}[{}]", video, k);
       sample.group = video;
       if (!options.folds.empty()) sample.part = parts.contains(video) ? parts.at(video) : kNoPart;
-      sample.labels["reg"] = values.data<double>()[k * values.size(1)];
+      sample.labels["reg"] = values.span<double>()[k * values.size(1)];
       std::vector<Interval> steps;
       for (std::size_t i = 0; i < words.words.size(); ++i) {
         const Interval at = interval_of(words, static_cast<std::int64_t>(i));

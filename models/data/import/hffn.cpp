@@ -30,12 +30,12 @@ void add_part(Part part, const std::string& name, const Value& root, Builder& bu
   for (std::int64_t video = 0; video < mask.shape[0]; ++video) {
     for (std::int64_t k = 0; k < mask.shape[1]; ++k) {
       const std::int64_t at = video * mask.shape[1] + k;
-      if (used.data<double>()[at] == 0) continue;
+      if (used.span<double>()[at] == 0) continue;
       Sample sample;
       sample.part = part;
       sample.group = fmt::format("{}_{}", name, video);  // the file has no names of videos
       sample.id = fmt::format("{}_{}", sample.group, k + 1);
-      const double* row = one_hot.data<double>() + at * classes;
+      const double* row = one_hot.span<double>().data() + at * classes;
       sample.labels["cls"] = static_cast<double>(std::max_element(row, row + classes) - row);
       for (const std::string modality : {"text", "audio", "video"}) {
         const auto& array = root.at(modality + "_" + name).array();

@@ -60,7 +60,7 @@ double first_number(const Value& label) {
   if (label.kind() != pickle::Kind::array) return label.number();
   const Tensor values = label.array().tensor(DType::f64);
   if (values.numel() == 0) fail(ErrorKind::data, "label", "is an empty array");
-  return values.data<double>()[0];
+  return values.span<double>()[0];
 }
 
 void add_list(Part part, const Value& list, Builder& builder) {

@@ -50,7 +50,7 @@ void add_part(Part part, const std::string& name, const Value& value, Builder& b
     sample.id =
         ids.empty() ? fmt::format("{}_{}", name, i) : join_id(ids, i, std::ssize(ids) / count);
     if (!ids.empty()) sample.group = video_of(ids[i * (std::ssize(ids) / count)]);
-    const double* label = label_values.data<double>() + i * per_sample;
+    const double* label = label_values.span<double>().data() + i * per_sample;
     if (emotions) {
       for (int e = 0; e < 4; ++e) sample.labels[kEmotions[e]] = label[2 * e + 1] > label[2 * e];
     } else {

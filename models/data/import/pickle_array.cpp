@@ -156,7 +156,7 @@ Tensor Array::tensor(DType dtype) const {
   const auto fill = [&]<class To>() {
     dispatch(type, [&](auto element) {
       using From = decltype(element);
-      To* out = result.mutable_data<To>();
+      To* out = result.mutable_span<To>().data();
       const bool swap = type.big_endian;
       for_each_in_c_order(*this, [&](std::int64_t i) {
         *out++ = convert<To>(

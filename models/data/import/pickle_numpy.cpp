@@ -60,7 +60,7 @@ void Reader::make_scalar(std::span<const Value> arguments) {  // (dtype, bytes)
   const double value = array.tensor(DType::f64).item();
   if (array.type.kind == 'f') return push_real(value);
   if (array.type.kind == 'b') return push_integer(value != 0, Kind::boolean);
-  push_integer(array.tensor(DType::i64).data<std::int64_t>()[0]);
+  push_integer(array.tensor(DType::i64).span<std::int64_t>()[0]);
 }
 
 void Reader::make_array_from_buffer(

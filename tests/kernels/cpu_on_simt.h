@@ -1,0 +1,63 @@
+// The CPU's kernels on the simt device: a test of everything around kernels (allocation, copies,
+// what the host reads and writes) without a kernel of CUDA.
+#pragma once
+
+#include "kernels/attention/attention.h"
+#include "kernels/convolution/conv1d.h"
+#include "kernels/dropout/dropout.h"
+#include "kernels/elementwise/activation.h"
+#include "kernels/elementwise/axpy.h"
+#include "kernels/elementwise/binary.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/kernel.h"
+#include "kernels/loss/corrupt.h"
+#include "kernels/loss/decorrelation.h"
+#include "kernels/loss/divergence.h"
+#include "kernels/loss/invariance.h"
+#include "kernels/loss/noise_variants.h"
+#include "kernels/loss/normalise.h"
+#include "kernels/loss/prediction.h"
+#include "kernels/loss/squared_distance.h"
+#include "kernels/matrix/gemm.h"
+#include "kernels/matrix/linear.h"
+#include "kernels/norm/layer_norm.h"
+#include "kernels/optimizer/adamw.h"
+#include "kernels/pool/mean_pool.h"
+#include "kernels/positions/positions.h"
+#include "kernels/reduce/sum.h"
+#include "kernels/rows/copy.h"
+#include "kernels/softmax/softmax.h"
+
+namespace cmir::kernels::testing {
+
+/// The simt variant of Args is the CPU's while this lives.
+template <class Args>
+class CpuKernelOnSimt {
+ public:
+  CpuKernelOnSimt() : before_(Variants<Args>::simt) {
+    Variants<Args>::simt = [](const Args& args) { run(Device{}, args); };
+  }
+  ~CpuKernelOnSimt() { Variants<Args>::simt = before_; }
+  CpuKernelOnSimt(const CpuKernelOnSimt&) = delete;
+  CpuKernelOnSimt& operator=(const CpuKernelOnSimt&) = delete;
+
+ private:
+  typename Variants<Args>::Function before_;
+};
+
+template <template <class> class... Kernels>
+struct CpuKernelsOnSimt : CpuKernelOnSimt<Kernels<float>>...,
+                          CpuKernelOnSimt<Kernels<double>>... {};
+
+using AllCpuKernelsOnSimt = CpuKernelsOnSimt<
+    ActivationBackward, ActivationForward, AdamWStep, AddPositions, AttentionBackward,
+    AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
+    Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
+    EmbeddingForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward, LayerNormBackward,
+    LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
+    NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward, NormaliseForward,
+    PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
+    SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
+    SumAll, SumOverColumns, SumOverRows>;
+
+}  // namespace cmir::kernels::testing
