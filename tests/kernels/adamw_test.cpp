@@ -43,7 +43,6 @@ struct Case {
     return {tensors.data(),
             offsets.data(),
             static_cast<std::int64_t>(tensors.size()),
-            offsets.back(),
             0.01,
             0.1,
             0.9,
@@ -56,8 +55,7 @@ struct Case {
     std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
     SquaredNormPartial result{NAN, 99};
     run({}, SquaredNorm<T>{gradients.data(), offsets.data(),
-                           static_cast<std::int64_t>(gradients.size()), offsets.back(),
-                           workspace.data(), &result});
+                           static_cast<std::int64_t>(gradients.size()), workspace.data(), &result});
     return result;
   }
 };
@@ -141,9 +139,9 @@ TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
 
 TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
   const std::int64_t offsets[] = {0};
-  run({}, AdamWStep<TypeParam>{nullptr, offsets, 0, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+  run({}, AdamWStep<TypeParam>{nullptr, offsets, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
   SquaredNormPartial result{NAN, 99};
-  run({}, SquaredNorm<TypeParam>{nullptr, offsets, 0, 0, nullptr, &result});
+  run({}, SquaredNorm<TypeParam>{nullptr, offsets, 0, nullptr, &result});
   EXPECT_EQ(result.sum, 0);
   EXPECT_EQ(result.nonfinite_tensor, -1);
 }
