@@ -33,8 +33,8 @@ AdamW::AdamW(std::vector<AdamWGroup> groups) {
               parameter.name);
       require(value.dtype() == dtype_, "AdamW", "parameter '{}' is {}, the others are {}",
               parameter.name, value.describe(), cmir::name_of(dtype_));
-      const auto zeros = [&] {
-        return Tensor::zeros(value.shape(), value.dtype(), value.device());
+      const auto zeros = [shape = value.shape(), device = value.device(), this] {
+        return Tensor::zeros(shape, dtype_, device);
       };
       Group& group = options.decay_bias_and_norm || value.rank() > 1 ? decayed : undecayed;
       group.slots.push_back({std::move(parameter), zeros(), zeros()});
