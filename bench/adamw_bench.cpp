@@ -44,16 +44,9 @@ struct Parameters {
     }
   }
   AdamWStep<float> step() const {
-    return {tensors.data(),
-            offsets.data(),
-            static_cast<std::int64_t>(tensors.size()),
-            offsets.back(),
-            kRate,
-            kDecay,
-            kBeta1,
-            kBeta2,
-            kEpsilon,
-            1.0,
+    return {tensors.data(), offsets.data(), static_cast<std::int64_t>(tensors.size()),
+            kRate,          kDecay,         kBeta1,
+            kBeta2,         kEpsilon,       1.0,
             kStep};
   }
 };
@@ -112,9 +105,9 @@ void squared_norm(benchmark::State& state) {
   Parameters x(state.range(0), state.range(1));
   std::vector<SquaredNormPartial> workspace(squared_norm_workspace(x.offsets.back()));
   SquaredNormPartial result{};
-  const SquaredNorm<float> args{
-      x.gradients.data(), x.offsets.data(), static_cast<std::int64_t>(x.gradients.size()),
-      x.offsets.back(),   workspace.data(), &result};
+  const SquaredNorm<float> args{x.gradients.data(), x.offsets.data(),
+                                static_cast<std::int64_t>(x.gradients.size()), workspace.data(),
+                                &result};
   double expected = 0;
   for (const auto& g : x.g) {
     for (const float value : g) expected += static_cast<double>(value) * value;

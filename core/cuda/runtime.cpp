@@ -143,6 +143,14 @@ void refuse_in_capture(const Stream& stream) {
           "capture; copy before it");
 }
 
+/// The current stream, when it is to write to memory that the allocator gave out: what the compute
+/// stream was given before may use it still.
+const Stream& stream_for_writing() {
+  const Stream& stream = current_stream();
+  if (&stream != &compute_stream()) stream.wait_for(compute_stream());
+  return stream;
+}
+
 /// Pinned blocks that copies under way still read.
 class Staging {
  public:
@@ -200,18 +208,18 @@ int device_count() { return availability().count; }
 const std::string& unavailable_reason() { return availability().reason; }
 
 DeviceProperties properties(int index) {
-  use_device(index);
-  enter();
+  require(index >= 0 && index < device_count(), "cuda", "there is no cuda:{}: {}", index,
+          device_count() == 0 ? unavailable_reason()
+                              : fmt::format("there are cuda:0 .. {}", device_count() - 1));
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, index), "cudaGetDeviceProperties");
-  DeviceProperties result{.name = p.name,
-                          .major = p.major,
-                          .minor = p.minor,
-                          .multiprocessors = p.multiProcessorCount,
-                          .shared_memory_per_block = p.sharedMemPerBlockOptin,
-                          .l2_cache = static_cast<std::size_t>(p.l2CacheSize)};
-  check(cudaMemGetInfo(&result.free_memory, &result.total_memory), "cudaMemGetInfo");
-  return result;
+  return {.name = p.name,
+          .major = p.major,
+          .minor = p.minor,
+          .multiprocessors = p.multiProcessorCount,
+          .total_memory = p.totalGlobalMem,
+          .shared_memory_per_block = p.sharedMemPerBlockOptin,
+          .l2_cache = static_cast<std::size_t>(p.l2CacheSize)};
 }
 
 void use_device(int index) {
@@ -296,7 +304,7 @@ StreamScope::StreamScope(Stream& stream) : outer_(chosen_stream) { chosen_stream
 StreamScope::~StreamScope() { chosen_stream = outer_; }
 
 void copy_to_device(void* device, const void* host, std::size_t bytes) {
-  const Stream& stream = current_stream();
+  const Stream& stream = stream_for_writing();
   refuse_in_capture(stream);
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t chunk = std::min(bytes - done, kStagingChunk);
@@ -330,7 +338,7 @@ void copy_on_device(void* to, const void* from, std::size_t bytes) {
   const auto target = reinterpret_cast<std::uintptr_t>(to);
   const auto source = reinterpret_cast<std::uintptr_t>(from);
   const auto copy = [&](void* a, const void* b) {
-    check(cudaMemcpyAsync(a, b, bytes, cudaMemcpyDeviceToDevice, current_stream().handle()),
+    check(cudaMemcpyAsync(a, b, bytes, cudaMemcpyDeviceToDevice, stream_for_writing().handle()),
           "cudaMemcpyAsync on the device");
   };
   if (target >= source + bytes || source >= target + bytes) return copy(to, from);
@@ -342,7 +350,7 @@ void copy_on_device(void* to, const void* from, std::size_t bytes) {
 }
 
 void fill(void* device, const void* element, std::size_t element_bytes, std::int64_t count) {
-  check(launch_fill(device, element, element_bytes, count, current_stream().handle()), "fill");
+  check(launch_fill(device, element, element_bytes, count, stream_for_writing().handle()), "fill");
 }
 
 CachingAllocator& device_allocator(int index) {

@@ -4,12 +4,12 @@
 //
 // Order: a process uses one device. All its work goes to one compute stream, so that memory freed
 // by the host can be handed out again at once: what uses it next comes later in the stream. The
-// copy stream is for copies that should overlap compute. Who uses it makes each stream wait for the
-// other:
-//   copy_stream().wait_for(compute_stream());  // the block that is written may be in use still
+// copy stream is for copies that should overlap compute:
 //   { StreamScope scope(copy_stream()); next = batch.to(device); }
 //   ... work on the compute stream that overlaps the copy ...
-//   compute_stream().wait_for(copy_stream());
+//   compute_stream().wait_for(copy_stream());  // before `next` is used, or its memory freed
+// A copy there waits for what the compute stream was given before the copy, which may still use the
+// memory that is written.
 #pragma once
 
 #include <cstddef>
@@ -36,9 +36,9 @@ struct DeviceProperties {
   std::string name;
   int major = 0, minor = 0;  ///< compute capability
   int multiprocessors = 0;
-  std::size_t total_memory = 0, free_memory = 0;  ///< bytes
-  std::size_t shared_memory_per_block = 0;        ///< bytes, with opting in
-  std::size_t l2_cache = 0;                       ///< bytes
+  std::size_t total_memory = 0;             ///< bytes
+  std::size_t shared_memory_per_block = 0;  ///< bytes, with opting in
+  std::size_t l2_cache = 0;                 ///< bytes
 };
 DeviceProperties properties(int index);
 
@@ -135,7 +135,8 @@ class Graph {
   Graph& operator=(const Graph&) = delete;
 
   /// Runs `work`, whose device work is recorded and not done. If it throws, nothing is recorded and
-  /// the exception goes on. Errors: `work` waits for the device or copies from or to the host.
+  /// the exception goes on. No other thread may use the device meanwhile. Errors: `work` waits for
+  /// the device or copies from or to the host.
   void capture(const std::function<void()>& work);
   /// Does the recorded work on the current stream.
   void replay();

@@ -34,15 +34,14 @@ struct AdamWStep {
   const std::int64_t*
       offsets;  // [tensor_count + 1]: tensor i has elements offsets[i] .. offsets[i + 1]
   std::int64_t tensor_count;
-  std::int64_t count;  // offsets[tensor_count], on the host: the arrays above may be on a GPU
   double learning_rate;
   double weight_decay;
   double beta1, beta2, epsilon;
   double gradient_scale;  // for clipping; 1 leaves the gradient as it is
   std::int64_t step;      // >= 1
 
-  double bytes() const { return 7.0 * count * sizeof(T); }
-  double operations() const { return 16.0 * count; }
+  double bytes() const { return 7.0 * offsets[tensor_count] * sizeof(T); }
+  double operations() const { return 16.0 * offsets[tensor_count]; }
 };
 
 struct SquaredNormPartial {
@@ -60,12 +59,11 @@ struct SquaredNorm {
   const T* const* tensors;      // [tensor_count]
   const std::int64_t* offsets;  // [tensor_count + 1]
   std::int64_t tensor_count;
-  std::int64_t count;  // offsets[tensor_count], on the host: the arrays above may be on a GPU
-  SquaredNormPartial* workspace;  // [squared_norm_workspace(count)]
+  SquaredNormPartial* workspace;  // [squared_norm_workspace(offsets[tensor_count])]
   SquaredNormPartial* result;     // [1], written
 
-  double bytes() const { return 1.0 * count * sizeof(T); }
-  double operations() const { return 2.0 * count; }
+  double bytes() const { return 1.0 * offsets[tensor_count] * sizeof(T); }
+  double operations() const { return 2.0 * offsets[tensor_count]; }
 };
 inline constexpr std::int64_t kSquaredNormGrain = 16384;
 constexpr std::int64_t squared_norm_workspace(std::int64_t count) {

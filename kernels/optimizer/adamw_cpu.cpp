@@ -31,25 +31,26 @@ void adamw_step(const AdamWStep<T>& a) {
   const T step_size = static_cast<T>(a.learning_rate / (1.0 - std::pow(a.beta1, t)));
   const T root_correction = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(a.beta2, t)));
   const T epsilon = static_cast<T>(a.epsilon), scale = static_cast<T>(a.gradient_scale);
-  parallel_for(0, a.count, kAdamWGrain, [&](std::int64_t begin, std::int64_t end) {
-    for_each_part(a.offsets, a.tensor_count, begin, end,
-                  [&](std::int64_t tensor, std::int64_t b, std::int64_t e) {
-                    T* p = a.tensors[tensor].parameter;
-                    const T* gradient = a.tensors[tensor].gradient;
-                    T* m = a.tensors[tensor].first_moment;
-                    T* v = a.tensors[tensor].second_moment;
+  parallel_for(
+      0, a.offsets[a.tensor_count], kAdamWGrain, [&](std::int64_t begin, std::int64_t end) {
+        for_each_part(a.offsets, a.tensor_count, begin, end,
+                      [&](std::int64_t tensor, std::int64_t b, std::int64_t e) {
+                        T* p = a.tensors[tensor].parameter;
+                        const T* gradient = a.tensors[tensor].gradient;
+                        T* m = a.tensors[tensor].first_moment;
+                        T* v = a.tensors[tensor].second_moment;
 #pragma omp simd
-                    for (std::int64_t i = b; i < e; ++i) {
-                      const T g = scale * gradient[i];
-                      const T first = beta1 * m[i] + rest1 * g;
-                      const T second = beta2 * v[i] + rest2 * g * g;
-                      m[i] = first;
-                      v[i] = second;
-                      p[i] = keep * p[i] -
-                             step_size * first / (std::sqrt(second) * root_correction + epsilon);
-                    }
-                  });
-  });
+                        for (std::int64_t i = b; i < e; ++i) {
+                          const T g = scale * gradient[i];
+                          const T first = beta1 * m[i] + rest1 * g;
+                          const T second = beta2 * v[i] + rest2 * g * g;
+                          m[i] = first;
+                          v[i] = second;
+                          p[i] = keep * p[i] - step_size * first /
+                                                   (std::sqrt(second) * root_correction + epsilon);
+                        }
+                      });
+      });
 }
 
 template <class T>
@@ -63,7 +64,7 @@ double sum_of_squares(const T* x, std::int64_t begin, std::int64_t end) {
 
 template <class T>
 void squared_norm(const SquaredNorm<T>& a) {
-  const std::int64_t count = a.count;
+  const std::int64_t count = a.offsets[a.tensor_count];
   parallel_for(0, count, kSquaredNormGrain, [&](std::int64_t begin, std::int64_t end) {
     SquaredNormPartial partial{0, -1};
     for_each_part(a.offsets, a.tensor_count, begin, end,

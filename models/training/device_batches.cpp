@@ -32,7 +32,6 @@ std::optional<DeviceBatch> DeviceBatches::fetch() {
 }
 
 std::optional<DeviceBatch> DeviceBatches::fetch_on_copy_stream() {
-  cuda::copy_stream().wait_for(cuda::compute_stream());  // its memory may be in use until there
   const cuda::StreamScope scope(cuda::copy_stream());
   return fetch();
 }

@@ -33,8 +33,8 @@ AdamW::AdamW(std::vector<AdamWGroup> groups) {
               parameter.name);
       require(value.dtype() == dtype_, "AdamW", "parameter '{}' is {}, the others are {}",
               parameter.name, value.describe(), cmir::name_of(dtype_));
-      const auto zeros = [&] {
-        return Tensor::zeros(value.shape(), value.dtype(), value.device());
+      const auto zeros = [shape = value.shape(), device = value.device(), this] {
+        return Tensor::zeros(shape, dtype_, device);
       };
       Group& group = options.decay_bias_and_norm || value.rank() > 1 ? decayed : undecayed;
       group.slots.push_back({std::move(parameter), zeros(), zeros()});
@@ -79,11 +79,11 @@ double AdamW::gradient_norm() {
   Tensor workspace =
       Tensor::empty({bytes * kernels::squared_norm_workspace(offsets.back())}, DType::u8, device);
   Tensor written = Tensor::empty({bytes}, DType::u8, device);
-  kernels::run(device, kernels::SquaredNorm<T>{
-                           gradients_.on(device, pointers), gradient_offsets_.on(device, offsets),
-                           static_cast<std::int64_t>(pointers.size()), offsets.back(),
-                           reinterpret_cast<Partial*>(workspace.mutable_raw()),
-                           reinterpret_cast<Partial*>(written.mutable_raw())});
+  kernels::run(device, kernels::SquaredNorm<T>{gradients_.on(device, pointers),
+                                               gradient_offsets_.on(device, offsets),
+                                               static_cast<std::int64_t>(pointers.size()),
+                                               reinterpret_cast<Partial*>(workspace.mutable_raw()),
+                                               reinterpret_cast<Partial*>(written.mutable_raw())});
   const Tensor read_back = written.to(Device{});
   Partial result{};
   std::memcpy(&result, read_back.byte_span().data(), sizeof(result));
@@ -113,7 +113,6 @@ void AdamW::update(Group& group, double learning_rate_factor, double gradient_sc
                kernels::AdamWStep<T>{.tensors = group.tensors.on(device, tensors),
                                      .offsets = group.offsets.on(device, offsets),
                                      .tensor_count = static_cast<std::int64_t>(tensors.size()),
-                                     .count = offsets.back(),
                                      .learning_rate = group.learning_rate * learning_rate_factor,
                                      .weight_decay = group.weight_decay,
                                      .beta1 = group.beta1,

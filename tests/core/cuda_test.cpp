@@ -74,7 +74,7 @@ TEST(CudaWithoutAGpu, EverythingSaysWhyNot) {
   expect_reason(message_of([] { Tensor::zeros({3}, DType::f32, kGpu); }));
   expect_reason(message_of([] { (void)Tensor::zeros({3}).to(kGpu); }));
   expect_reason(message_of([] { (void)Tensor::zeros({3}).on(kGpu); }));
-  expect_reason(message_of([] { cuda::properties(0); }));
+  EXPECT_THAT(message_of([] { cuda::properties(0); }), HasSubstr(reason));
   expect_reason(message_of([] { cuda::synchronise(); }));
   expect_reason(message_of([] { cuda::Graph graph; }));
   expect_reason(message_of([] { cuda::pinned_allocator().allocate(64); }));
@@ -95,7 +95,7 @@ TEST_F(Cuda, DeviceHasANameAndMemory) {
   EXPECT_FALSE(p.name.empty());
   EXPECT_GE(p.major, 5);
   EXPECT_GT(p.multiprocessors, 0);
-  EXPECT_LE(p.free_memory, p.total_memory);
+  EXPECT_GT(p.total_memory, 0U);
   EXPECT_THAT(message_of([] { cuda::use_device(cuda::device_count()); }), HasSubstr("there is no"));
 }
 
@@ -135,7 +135,6 @@ TEST_F(Cuda, ManyUploadsFromChangingMemoryKeepTheirValues) {
 TEST_F(Cuda, CopiesOnTheCopyStreamOverlapAndArriveInOrder) {
   const Tensor host = Tensor::full({1 << 20}, 7);
   Tensor next;
-  cuda::copy_stream().wait_for(cuda::compute_stream());
   {
     const cuda::StreamScope scope(cuda::copy_stream());
     next = host.to(kGpu);

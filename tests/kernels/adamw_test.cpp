@@ -44,7 +44,6 @@ struct Case {
     return {tensors.data(),
             offsets.data(),
             static_cast<std::int64_t>(tensors.size()),
-            offsets.back(),
             0.01,
             0.1,
             0.9,
@@ -56,9 +55,9 @@ struct Case {
   SquaredNormPartial norm() {
     std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
     SquaredNormPartial result{NAN, 99};
-    run(test_device(), SquaredNorm<T>{gradients.data(), offsets.data(),
-                                      static_cast<std::int64_t>(gradients.size()), offsets.back(),
-                                      workspace.data(), &result});
+    run(test_device(),
+        SquaredNorm<T>{gradients.data(), offsets.data(),
+                       static_cast<std::int64_t>(gradients.size()), workspace.data(), &result});
     return result;
   }
 };
@@ -142,9 +141,9 @@ TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
 TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
   for_each_variant<TypeParam>([] {
     const std::int64_t offsets[] = {0};
-    run(test_device(), AdamWStep<TypeParam>{nullptr, offsets, 0, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+    run(test_device(), AdamWStep<TypeParam>{nullptr, offsets, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
     SquaredNormPartial result{NAN, 99};
-    run(test_device(), SquaredNorm<TypeParam>{nullptr, offsets, 0, 0, nullptr, &result});
+    run(test_device(), SquaredNorm<TypeParam>{nullptr, offsets, 0, nullptr, &result});
     EXPECT_EQ(result.sum, 0);
     EXPECT_EQ(result.nonfinite_tensor, -1);
   });
@@ -158,7 +157,7 @@ TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
     Guarded<float> p(count, 1.0F), g(count, 1.0F), m(count, 0.0F), v(count, 0.0F);
     const AdamWTensor<float> tensors[] = {{&p[0], &g[0], &m[0], &v[0]},
                                           {&p[3], &g[3], &m[3], &v[3]}};
-    run(test_device(), AdamWStep<float>{tensors, offsets, 2, count, 0.5, 0, 0.9, 0.99, 1e-8, 1, 1});
+    run(test_device(), AdamWStep<float>{tensors, offsets, 2, 0.5, 0, 0.9, 0.99, 1e-8, 1, 1});
     EXPECT_TRUE(std::ranges::all_of(p.span(), [](float x) { return std::abs(x - 0.5F) < 1e-5F; }));
   }
   const std::int64_t offsets[] = {0, 528 * kSquaredNormGrain + 3};
@@ -166,28 +165,28 @@ TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
   const float* tensors[] = {x.data()};
   std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets[1]));
   SquaredNormPartial result{};
-  run(test_device(),
-      SquaredNorm<float>{tensors, offsets, 1, offsets[1], workspace.data(), &result});
+  run(test_device(), SquaredNorm<float>{tensors, offsets, 1, workspace.data(), &result});
   EXPECT_EQ(result.sum, 4.0 * static_cast<double>(offsets[1]));
   test_device() = {};
 }
 
 TEST(OptimizerKernelTest, AnyArrayMayBeMisaligned) {
   const std::int64_t offsets[] = {0, 5, 5, 5000};
-  expect_same_for_any_alignment({5, 5, 5, 5, 4995, 4995, 4995, 4995}, [&](const std::vector<float*>&
-                                                                              p) {
-    for (const int second_moment : {3, 7}) {
-      const std::int64_t count = second_moment == 3 ? 5 : 4995;
-      for (std::int64_t i = 0; i < count; ++i) p[second_moment][i] = 1;
-    }
-    const AdamWTensor<float> tensors[] = {
-        {p[0], p[1], p[2], p[3]}, {nullptr, nullptr, nullptr, nullptr}, {p[4], p[5], p[6], p[7]}};
-    run(test_device(), AdamWStep<float>{tensors, offsets, 3, 5000, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
-    const float* gradients[] = {p[1], nullptr, p[5]};
-    SquaredNormPartial workspace[squared_norm_workspace(5000)], result{};
-    run(test_device(), SquaredNorm<float>{gradients, offsets, 3, 5000, workspace, &result});
-    p[0][0] = static_cast<float>(result.sum);
-  });
+  expect_same_for_any_alignment(
+      {5, 5, 5, 5, 4995, 4995, 4995, 4995}, [&](const std::vector<float*>& p) {
+        for (const int second_moment : {3, 7}) {
+          const std::int64_t count = second_moment == 3 ? 5 : 4995;
+          for (std::int64_t i = 0; i < count; ++i) p[second_moment][i] = 1;
+        }
+        const AdamWTensor<float> tensors[] = {{p[0], p[1], p[2], p[3]},
+                                              {nullptr, nullptr, nullptr, nullptr},
+                                              {p[4], p[5], p[6], p[7]}};
+        run(test_device(), AdamWStep<float>{tensors, offsets, 3, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+        const float* gradients[] = {p[1], nullptr, p[5]};
+        SquaredNormPartial workspace[squared_norm_workspace(5000)], result{};
+        run(test_device(), SquaredNorm<float>{gradients, offsets, 3, workspace, &result});
+        p[0][0] = static_cast<float>(result.sum);
+      });
 }
 
 }  // namespace
