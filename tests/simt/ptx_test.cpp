@@ -219,6 +219,7 @@ TEST(Ptx, AsyncCopiesArriveWhenWaitedFor) {
 }
 
 TEST(Ptx, AMissingWaitIsAReadBeforeTheWrite) {
+  const ScheduleScope in_order(Schedule{});
   const auto x = normals(128, 8);
   std::vector<float> y(384);
   try {

@@ -21,6 +21,7 @@ __global__ void missing_barrier_kernel(float* y) {
 }
 
 TEST(Shared, AMissingBarrierIsFound) {
+  const ScheduleScope in_order(Schedule{});
   std::vector<float> y(128);
   const auto message = [&] { return fault_message(missing_barrier_kernel, {1, 64}, y.data()); };
   under_every_schedule(
@@ -57,6 +58,7 @@ __global__ void stale_kernel(float* y) {
 }
 
 TEST(Shared, NothingIsLeftFromTheBlockBefore) {
+  const ScheduleScope in_order(Schedule{});
   std::vector<float> y(32);
   EXPECT_THAT(fault_message(stale_kernel, {2, 32}, y.data()),
               AllOf(StartsWith("stale_kernel: block (1,0,0), thread (0,0,0)"),
@@ -83,6 +85,7 @@ __global__ void race_kernel(float* y) {
 }
 
 TEST(Shared, RacesAreFoundBetweenWarpsAndWithinOne) {
+  const ScheduleScope in_order(Schedule{});
   std::vector<float> y(64);
   under_every_schedule([&] {
     for (auto* kernel : {&race_kernel<0>, &race_kernel<1>, &race_kernel<2>}) {
