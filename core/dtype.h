@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "core/host_device.h"
 
 namespace cmir {
 
@@ -15,18 +16,18 @@ enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8 };
 
 /// bfloat16 storage: the upper 16 bits of an f32, rounded to nearest even; NaN stays NaN.
 struct BFloat16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits;  // no initial value: an array in a kernel's shared memory may have none
 
   BFloat16() = default;
-  explicit BFloat16(float value) {
+  CMIR_HOST_DEVICE explicit BFloat16(float value) {
     const auto word = std::bit_cast<std::uint32_t>(value);
-    if (std::isnan(value)) {
+    if (value != value) {
       bits = static_cast<std::uint16_t>((word >> 16) | 0x40);  // keep it a quiet NaN
     } else {
       bits = static_cast<std::uint16_t>((word + 0x7FFF + ((word >> 16) & 1)) >> 16);
     }
   }
-  explicit operator float() const {
+  CMIR_HOST_DEVICE explicit operator float() const {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <numbers>
 
+#include "core/host_device.h"
+
 namespace cmir {
 
 /// Four 32-bit words from a 128-bit counter and a 64-bit key, ten rounds.
@@ -51,7 +53,7 @@ struct RandomStream {
 
   /// Two standard normals by Box-Muller from two words; the first uniform is in (0, 1], so the
   /// logarithm is finite.
-  static std::array<float, 2> normal_pair(std::uint32_t a, std::uint32_t b) {
+  CMIR_HOST_DEVICE static std::array<float, 2> normal_pair(std::uint32_t a, std::uint32_t b) {
     const float radius =
         std::sqrt(-2.0F * std::log((static_cast<float>(a >> 8) + 1.0F) * 0x1p-24F));
     const float angle = 2.0F * std::numbers::pi_v<float> * uniform_of(b);
@@ -59,7 +61,7 @@ struct RandomStream {
   }
   /// Standard normal number `element`: words 0, 1 of a block serve its elements 0, 1; words 2, 3
   /// the others.
-  float normal(std::uint64_t element) const {
+  CMIR_HOST_DEVICE float normal(std::uint64_t element) const {
     const auto w = words(element / 4);
     const auto lane = element % 4;
     return lane < 2 ? normal_pair(w[0], w[1])[lane] : normal_pair(w[2], w[3])[lane - 2];

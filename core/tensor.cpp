@@ -12,7 +12,7 @@
 namespace cmir {
 
 Storage::Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
-  require(device.is_cpu(), "tensor", "this build has no memory on device {}; use cpu",
+  require(device.has_host_memory(), "tensor", "this build has no memory on device {}; use cpu",
           device.to_string());
   data_ = static_cast<std::byte*>(cpu_allocator().allocate(bytes));
 }

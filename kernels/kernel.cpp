@@ -72,10 +72,10 @@ void set_active_isa(Isa isa) {
   active().store(isa);
 }
 
-void detail::note_registration(std::string name, Isa isa) {
+KernelInfo& detail::registration(const std::string& name) {
   KernelInfo& info = registry()[name];
-  info.name = std::move(name);
-  info.cpu[static_cast<int>(isa)] = true;
+  info.name = name;
+  return info;
 }
 
 std::vector<KernelInfo> registered_kernels() {

@@ -1,9 +1,10 @@
 // How a kernel is declared, registered and run.
 //
 // A kernel is a struct of pointers and sizes (its arguments, and with its comment the whole
-// contract) plus one function per instruction set that takes it. The argument type is the key:
-// `run(device, LayerNormForward<float>{...})` finds the best registered variant. Kernels never
-// allocate, never print, and take scratch memory as an argument.
+// contract) plus functions that take it: one per instruction set of the CPU, one for CUDA, and the
+// CUDA one compiled for the host model (kernels/cuda/device.h registers these two). The argument
+// type is the key: `run(device, LayerNormForward<float>{...})` finds the best registered variant.
+// Kernels never allocate, never print, and take scratch memory as an argument.
 #pragma once
 
 #include <array>
@@ -32,18 +33,18 @@ bool cpu_supports(Isa isa);
 struct KernelInfo {
   std::string name;  ///< Args::name plus the dtype: "layer_norm_forward<f32>"
   std::array<bool, kIsaCount> cpu{};
+  bool cuda = false;
+  bool simt = false;
 };
 /// Every registered kernel, by name.
 std::vector<KernelInfo> registered_kernels();
-
-namespace detail {
-void note_registration(std::string name, Isa isa);
-}
 
 template <class Args>
 struct Variants {
   using Function = void (*)(const Args&);
   static inline constinit std::array<Function, kIsaCount> cpu{};
+  static inline constinit Function cuda = nullptr;
+  static inline constinit Function simt = nullptr;
 };
 
 template <class Args>
@@ -53,30 +54,45 @@ struct ScalarOf<Args<T>> {
   using type = T;
 };
 
+/// "layer_norm_forward<f32>"
+template <class Args>
+std::string registered_name() {
+  return fmt::format("{}<{}>", Args::name, cmir::name_of(dtype_of<typename ScalarOf<Args>::type>));
+}
+
+namespace detail {
+/// The registry's entry of that name, made if it is new.
+KernelInfo& registration(const std::string& name);
+}  // namespace detail
+
 /// Registers the functions as the CPU variants of their argument types for one instruction set:
 /// `const RegisterCpu registered{kIsa, &forward<float>, &forward<double>};`
 struct RegisterCpu {
   template <class... Args>
   explicit RegisterCpu(Isa isa, void (*... functions)(const Args&)) {
     ((Variants<Args>::cpu[static_cast<int>(isa)] = functions), ...);
-    (detail::note_registration(
-         fmt::format("{}<{}>", Args::name, cmir::name_of(dtype_of<typename ScalarOf<Args>::type>)),
-         isa),
-     ...);
+    ((detail::registration(registered_name<Args>()).cpu[static_cast<int>(isa)] = true), ...);
   }
 };
 
-/// Runs the kernel on the device, with the best registered instruction set not above active_isa().
+/// Runs the kernel on the device; on the CPU with the best registered instruction set not above
+/// active_isa().
 template <class Args>
 void run(Device device, const Args& args) {
-  if (!device.is_cpu()) {
-    fail(ErrorKind::usage, Args::name, "has no kernel for device {} in this build; use cpu",
-         device.to_string());
+  using Function = typename Variants<Args>::Function;
+  Function function = nullptr;
+  if (device.is_cpu()) {
+    for (int isa = static_cast<int>(active_isa()); isa >= 0 && function == nullptr; --isa) {
+      function = Variants<Args>::cpu[isa];
+    }
+  } else {
+    function = device.type == DeviceType::cuda ? Variants<Args>::cuda : Variants<Args>::simt;
   }
-  for (int isa = static_cast<int>(active_isa()); isa >= 0; --isa) {
-    if (auto* function = Variants<Args>::cpu[isa]) return function(args);
+  if (function == nullptr) {
+    fail(ErrorKind::usage, registered_name<Args>(),
+         "has no kernel for device {} in this build; use cpu", device.to_string());
   }
-  fail(ErrorKind::internal, Args::name, "no CPU kernel is linked in");
+  function(args);
 }
 
 }  // namespace cmir::kernels

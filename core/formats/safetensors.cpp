@@ -245,7 +245,7 @@ void write_safetensors(const std::filesystem::path& path,
   std::vector<std::span<const std::byte>> parts(2);
   std::size_t offset = 0;
   for (const auto& [name, tensor] : ordered) {
-    require(tensor.defined() && tensor.device().is_cpu(), path.string(),
+    require(tensor.defined() && tensor.device().has_host_memory(), path.string(),
             "tensor '{}' is {}; needs one on the CPU", name, tensor.describe());
     require(name != "__metadata__" && names.insert(name).second, path.string(),
             "the tensor name '{}' is reserved or given twice", name);

@@ -14,12 +14,12 @@ TYPED_TEST_SUITE(AxpyTest, Scalars);
 
 TYPED_TEST(AxpyTest, MatchesTheFormula) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<T>([] {
     for (const std::int64_t count : {0, 1, 7, 33, 16385}) {
       Guarded<T> x(normals(count, 1)), y(normals(count, 2)), z(count);
       const auto x0 = x.to_vector(), y0 = y.to_vector();
-      run({}, Axpy<T>{T(-1.5), x.data(), y.data(), count});
-      run({}, Scale<T>{T(-1.5), x.data(), z.data(), count});
+      run(test_device(), Axpy<T>{T(-1.5), x.data(), y.data(), count});
+      run(test_device(), Scale<T>{T(-1.5), x.data(), z.data(), count});
       std::vector<double> sum(count), scaled(count);
       for (std::int64_t i = 0; i < count; ++i) {
         scaled[i] = -1.5 * x0[i];

@@ -9,6 +9,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/parallel.h"
@@ -112,6 +113,24 @@ void for_each_isa(Body&& body) {
     body();
   }
   set_active_isa(before);
+}
+
+/// The device that a test passes to run(); for_each_variant sets it.
+inline Device& test_device() {
+  static Device device;
+  return device;
+}
+
+/// for_each_isa, and then body() once more on the host model of CUDA, whose kernels are f32.
+template <class T, class Body>
+void for_each_variant(Body&& body) {
+  for_each_isa(body);
+  if constexpr (std::is_same_v<T, float>) {
+    test_device() = {DeviceType::simt};
+    SCOPED_TRACE("device simt");
+    body();
+    test_device() = {};
+  }
 }
 
 /// body() returns the output's elements as a vector; they must be bitwise the same for 1, 2 and 3

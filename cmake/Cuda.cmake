@@ -1,0 +1,23 @@
+# CMIR_CUDA_ENABLED from CMIR_CUDA, and the CUDA language. The runtime is linked statically: programs then start on machines
+# without a driver, where its calls return an error.
+if(NOT CMIR_CUDA MATCHES "^(AUTO|ON|OFF)$")
+  message(FATAL_ERROR "CMIR_CUDA is '${CMIR_CUDA}'; set it to AUTO, ON or OFF")
+endif()
+set(CMIR_CUDA_ENABLED OFF)
+if(NOT CMIR_CUDA STREQUAL "OFF")
+  if(NOT CMAKE_CUDA_COMPILER)
+    find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  endif()
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES ${CMIR_CUDA_ARCHITECTURES})
+    enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has it
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    endif()
+    find_package(CUDAToolkit REQUIRED)
+    set(CMIR_CUDA_ENABLED ON)
+  elseif(CMIR_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "CMIR_CUDA is ON, but there is no nvcc; put it in PATH or set CMAKE_CUDA_COMPILER")
+  endif()
+endif()
+message(STATUS "CUDA kernels: ${CMIR_CUDA_ENABLED}")

@@ -1,0 +1,63 @@
+// launch(kernel, LaunchConfig{grid, block, shared_bytes}, arguments...) on a GPU.
+#pragma once
+
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "core/error.h"
+#include "kernels/cuda/current_stream.h"
+
+namespace cmir::kernels::cuda {
+
+struct LaunchConfig {
+  dim3 grid;
+  dim3 block;
+  std::size_t shared_bytes = 0;  ///< dynamic shared memory; up to 227 KiB on an H100
+};
+
+/// The kernel's demangled signature, for messages.
+inline std::string kernel_name(const void* kernel) {
+  const char* mangled = nullptr;
+  if (cudaFuncGetName(&mangled, kernel) != cudaSuccess) return "kernel";
+  const std::unique_ptr<char, void (*)(void*)> text(
+      abi::__cxa_demangle(mangled, nullptr, nullptr, nullptr), std::free);
+  return text == nullptr ? mangled : text.get();
+}
+
+/// Throws an Error that names the kernel and the call unless it succeeded.
+inline void check_launch(cudaError_t status, std::string_view call, const void* kernel,
+                         const LaunchConfig& config) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // clears it
+  fail(ErrorKind::internal, kernel_name(kernel),
+       "{}: {} (grid {} x {} x {}, block {} x {} x {}, {} bytes of dynamic shared memory)", call,
+       cudaGetErrorString(status), config.grid.x, config.grid.y, config.grid.z, config.block.x,
+       config.block.y, config.block.z, config.shared_bytes);
+}
+
+/// Runs the kernel on current_stream(). Does not wait for it.
+template <class... Parameters>
+void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
+            std::type_identity_t<Parameters>... arguments) {
+  const auto* address = reinterpret_cast<const void*>(kernel);
+  constexpr std::size_t without_opt_in = 48 * 1024;
+  if (config.shared_bytes > without_opt_in) {
+    check_launch(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(config.shared_bytes)),
+                 "cudaFuncSetAttribute", address, config);
+  }
+  cudaLaunchConfig_t launch_config{};
+  launch_config.gridDim = config.grid;
+  launch_config.blockDim = config.block;
+  launch_config.dynamicSmemBytes = config.shared_bytes;
+  launch_config.stream = current_stream();
+  check_launch(cudaLaunchKernelEx(&launch_config, kernel, arguments...), "cudaLaunchKernelEx",
+               address, config);
+}
+
+}  // namespace cmir::kernels::cuda
