@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -54,14 +54,15 @@ struct Case {
   SquaredNormPartial norm() {
     std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
     SquaredNormPartial result{NAN, 99};
-    run({}, SquaredNorm<T>{gradients.data(), offsets.data(),
-                           static_cast<std::int64_t>(gradients.size()), workspace.data(), &result});
+    run(test_device(),
+        SquaredNorm<T>{gradients.data(), offsets.data(),
+                       static_cast<std::int64_t>(gradients.size()), workspace.data(), &result});
     return result;
   }
 };
 
 TYPED_TEST(OptimizerKernelTest, AdamWMatchesTheFormula) {
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     Case<TypeParam> c;
     std::vector<std::vector<double>> p, m, v;
     for (std::size_t i = 0; i < kSizes.size(); ++i) {
@@ -78,7 +79,7 @@ TYPED_TEST(OptimizerKernelTest, AdamWMatchesTheFormula) {
                    (std::sqrt(v[i][j] / (1 - std::pow(0.99, 3))) + 1e-8);
       }
     }
-    run({}, c.step());
+    run(test_device(), c.step());
     for (std::size_t i = 0; i < kSizes.size(); ++i) {
       const auto where = fmt::format("tensor {} of {}", i, kSizes[i]);
       expect_close(*c.m[i], m[i], 5, 4, where + " m");
@@ -93,10 +94,10 @@ TYPED_TEST(OptimizerKernelTest, AdamWMatchesTheFormula) {
   });
 }
 
-TYPED_TEST(OptimizerKernelTest, AdamWGivesTheSameBitsForAnyThreadCount) {
-  expect_same_bits_for_any_thread_count([] {
+TYPED_TEST(OptimizerKernelTest, AdamWGivesTheSameBitsForAnyThreadCountAndSchedule) {
+  expect_same_bits<TypeParam>([] {
     Case<TypeParam> c;
-    run({}, c.step());
+    run(test_device(), c.step());
     std::vector<TypeParam> all;
     for (auto* arrays : {&c.p, &c.m, &c.v}) {
       for (auto& array : *arrays) all.insert(all.end(), array->span().begin(), array->span().end());
@@ -106,7 +107,7 @@ TYPED_TEST(OptimizerKernelTest, AdamWGivesTheSameBitsForAnyThreadCount) {
 }
 
 TYPED_TEST(OptimizerKernelTest, SquaredNormMatchesAPlainSum) {
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     Case<TypeParam> c;
     double sum = 0;
     for (auto& gradient : c.g) {
@@ -116,13 +117,12 @@ TYPED_TEST(OptimizerKernelTest, SquaredNormMatchesAPlainSum) {
     EXPECT_NEAR(result.sum, sum, 1e-12 * sum);
     EXPECT_EQ(result.nonfinite_tensor, -1);
   });
-  expect_same_bits_for_any_thread_count(
-      [] { return std::vector<double>{Case<TypeParam>().norm().sum}; });
+  expect_same_bits<TypeParam>([] { return std::vector<double>{Case<TypeParam>().norm().sum}; });
 }
 
 TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
   using Limits = std::numeric_limits<TypeParam>;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     for (const std::size_t bad : {0, 3, 4, 6}) {
       for (const TypeParam value : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity()}) {
         Case<TypeParam> c;
@@ -138,12 +138,33 @@ TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
 }
 
 TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
-  const std::int64_t offsets[] = {0};
-  run({}, AdamWStep<TypeParam>{nullptr, offsets, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
-  SquaredNormPartial result{NAN, 99};
-  run({}, SquaredNorm<TypeParam>{nullptr, offsets, 0, nullptr, &result});
-  EXPECT_EQ(result.sum, 0);
-  EXPECT_EQ(result.nonfinite_tensor, -1);
+  for_each_variant<TypeParam>([] {
+    const std::int64_t offsets[] = {0};
+    run(test_device(), AdamWStep<TypeParam>{nullptr, offsets, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+    SquaredNormPartial result{NAN, 99};
+    run(test_device(), SquaredNorm<TypeParam>{nullptr, offsets, 0, nullptr, &result});
+    EXPECT_EQ(result.sum, 0);
+    EXPECT_EQ(result.nonfinite_tensor, -1);
+  });
+}
+
+TEST(OptimizerKernelTest, AnyArrayMayBeMisaligned) {
+  const std::int64_t offsets[] = {0, 5, 5, 5000};
+  expect_same_for_any_alignment(
+      {5, 5, 5, 5, 4995, 4995, 4995, 4995}, [&](const std::vector<float*>& p) {
+        for (const int second_moment : {3, 7}) {
+          const std::int64_t count = second_moment == 3 ? 5 : 4995;
+          for (std::int64_t i = 0; i < count; ++i) p[second_moment][i] = 1;
+        }
+        const AdamWTensor<float> tensors[] = {{p[0], p[1], p[2], p[3]},
+                                              {nullptr, nullptr, nullptr, nullptr},
+                                              {p[4], p[5], p[6], p[7]}};
+        run(test_device(), AdamWStep<float>{tensors, offsets, 3, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+        const float* gradients[] = {p[1], nullptr, p[5]};
+        SquaredNormPartial workspace[squared_norm_workspace(5000)], result{};
+        run(test_device(), SquaredNorm<float>{gradients, offsets, 3, workspace, &result});
+        p[0][0] = static_cast<float>(result.sum);
+      });
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include "kernels/elementwise/activation.h"
 #include "kernels/elementwise/binary.h"
 
-#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -58,13 +58,13 @@ double derivative(Activation activation, double saved) {
 
 TYPED_TEST(ElementwiseTest, ActivationForward) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     for (const Activation activation : kActivations) {
       for (const std::int64_t count : {0, 1, 7, 8, 9, 17, 33, 4097}) {
         Guarded<T> x(normals(count, 1, 2.0)), y(count);
         std::vector<double> expected;
         for (const double v : x.to_vector()) expected.push_back(value(activation, v));
-        run({}, ActivationForward<T>{activation, x.data(), y.data(), count});
+        run(test_device(), ActivationForward<T>{activation, x.data(), y.data(), count});
         for (std::int64_t i = 0; i < count; ++i) {  // each to its own magnitude: exp spans many
           expect_close<T>(
               {&y[i], 1}, {expected[i]}, 1 + std::abs(expected[i]), 4,
@@ -79,13 +79,13 @@ TYPED_TEST(ElementwiseTest, ActivationsOfExtremes) {
   using T = TypeParam;
   const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
   const std::vector<double> xs = {0, -0.0, 1e-30, -1e-30, 1e4, -1e4, nan, -20, 20};
-  for_each_isa([&] {
+  for_each_variant<TypeParam>([&] {
     for (const Activation activation : kActivations) {
       Guarded<T> x(xs), y(static_cast<std::int64_t>(xs.size()));
       std::vector<double> expected;
       for (const double v : x.to_vector()) expected.push_back(static_cast<T>(value(activation, v)));
-      run({}, ActivationForward<T>{activation, x.data(), y.data(),
-                                   static_cast<std::int64_t>(xs.size())});
+      run(test_device(), ActivationForward<T>{activation, x.data(), y.data(),
+                                              static_cast<std::int64_t>(xs.size())});
       for (std::size_t i = 0; i < xs.size(); ++i) {
         expect_close<T>({&y[static_cast<std::int64_t>(i)], 1}, {expected[i]},
                         std::abs(expected[i]) + 1e-30, 100,
@@ -93,19 +93,19 @@ TYPED_TEST(ElementwiseTest, ActivationsOfExtremes) {
       }
     }
     Guarded<T> x(std::vector<double>{infinity, -infinity}), y(2);
-    run({}, ActivationForward<T>{Activation::sigmoid, x.data(), y.data(), 2});
+    run(test_device(), ActivationForward<T>{Activation::sigmoid, x.data(), y.data(), 2});
     expect_close(y, {1, 0}, 1, 0, "sigmoid at infinity");
-    run({}, ActivationForward<T>{Activation::tanh, x.data(), y.data(), 2});
+    run(test_device(), ActivationForward<T>{Activation::tanh, x.data(), y.data(), 2});
     expect_close(y, {1, -1}, 1, 0, "tanh at infinity");
   });
 }
 
 TYPED_TEST(ElementwiseTest, ActivationBackwardWithColumnSums) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     for (const Activation activation : kActivations) {
       for (const auto& [rows, width] :
-           {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {64, 8}, {65, 33}, {200, 17}}) {
+           {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {64, 8}, {65, 33}, {200, 17}, {66, 132}}) {
         const std::int64_t count = rows * width;
         Guarded<T> dy(normals(count, 1)), saved(normals(count, 2)), dx(count), sums(width);
         std::vector<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
@@ -115,15 +115,15 @@ TYPED_TEST(ElementwiseTest, ActivationBackwardWithColumnSums) {
           expected[i] = dy0[i] * derivative(activation, saved0[i]);
           expected_sums[i % width] += expected[i];
         }
-        run({}, ActivationBackward<T>{activation, dy.data(), saved.data(), dx.data(), rows, width,
-                                      sums.data(), workspace.data()});
+        run(test_device(), ActivationBackward<T>{activation, dy.data(), saved.data(), dx.data(),
+                                                 rows, width, sums.data(), workspace.data()});
         const auto where = fmt::format("activation {} rows {} width {}",
                                        static_cast<int>(activation), rows, width);
         expect_close(dx, expected, 40, 4, where);
         expect_close(sums, expected_sums, 10 + rows, 4, where);
         if (activation == Activation::none) {  // only the sums
-          run({}, ActivationBackward<T>{activation, dy.data(), nullptr, nullptr, rows, width,
-                                        sums.data(), workspace.data()});
+          run(test_device(), ActivationBackward<T>{activation, dy.data(), nullptr, nullptr, rows,
+                                                   width, sums.data(), workspace.data()});
           expect_close(sums, expected_sums, 10 + rows, 4, where);
         }
       }
@@ -138,7 +138,7 @@ TYPED_TEST(ElementwiseTest, BinaryBroadcastsOverLeadingDimensions) {
            : operation == BinaryOperation::subtract ? a - b
                                                     : a * b;
   };
-  for_each_isa([&] {
+  for_each_variant<TypeParam>([&] {
     for (const auto operation :
          {BinaryOperation::add, BinaryOperation::subtract, BinaryOperation::multiply}) {
       for (const auto& [rows, width] : {std::pair{0, 3},
@@ -154,7 +154,7 @@ TYPED_TEST(ElementwiseTest, BinaryBroadcastsOverLeadingDimensions) {
         std::vector<double> expected(rows * width);
         for (std::int64_t i = 0; i < rows * width; ++i)
           expected[i] = formula(operation, a[i], b[i % width]);
-        run({}, Binary<T>{operation, a.data(), b.data(), y.data(), rows, width});
+        run(test_device(), Binary<T>{operation, a.data(), b.data(), y.data(), rows, width});
         expect_close(y, expected, 10, 1,
                      fmt::format("{} rows {} width {}", static_cast<int>(operation), rows, width));
       }
@@ -162,18 +162,42 @@ TYPED_TEST(ElementwiseTest, BinaryBroadcastsOverLeadingDimensions) {
   });
 }
 
-TYPED_TEST(ElementwiseTest, SameBitsForAnyThreadCount) {
+TYPED_TEST(ElementwiseTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
-  expect_same_bits_for_any_thread_count([] {
+  expect_same_bits<TypeParam>([] {
     const std::int64_t rows = 1001, width = 33;
     Guarded<T> dy(normals(rows * width, 1)), x(normals(rows * width, 2)), out(rows * width + width);
     std::vector<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
-    run({}, ActivationBackward<T>{Activation::gelu, dy.data(), x.data(), out.data(), rows, width,
-                                  out.data() + rows * width, workspace.data()});
-    run({}, Binary<T>{BinaryOperation::multiply, out.data(), x.data(), out.data(), rows, width});
-    run({}, ActivationForward<T>{Activation::tanh, out.data(), out.data(), rows * width});
+    run(test_device(),
+        ActivationBackward<T>{Activation::gelu, dy.data(), x.data(), out.data(), rows, width,
+                              out.data() + rows * width, workspace.data()});
+    run(test_device(),
+        Binary<T>{BinaryOperation::multiply, out.data(), x.data(), out.data(), rows, width});
+    run(test_device(),
+        ActivationForward<T>{Activation::tanh, out.data(), out.data(), rows * width});
     return out.bits();
   });
+}
+
+TEST(ElementwiseTest, AnyArrayMayBeMisaligned) {
+  const std::int64_t rows = 70, width = 132;
+  expect_same_for_any_alignment(
+      {rows * width, rows * width, rows * width, width}, [&](const std::vector<float*>& p) {
+        std::vector<double> workspace(ActivationBackward<float>::workspace_size(rows, width));
+        run(test_device(), ActivationBackward<float>{Activation::gelu, p[0], p[1], p[2], rows,
+                                                     width, p[3], workspace.data()});
+      });
+  expect_same_for_any_alignment({1003, 1003, 1003}, [](const std::vector<float*>& p) {
+    run(test_device(), ActivationBackward<float>{Activation::tanh, p[0], p[1], p[2], 17, 59});
+  });
+  expect_same_for_any_alignment({1003, 1003}, [](const std::vector<float*>& p) {
+    run(test_device(), ActivationForward<float>{Activation::gelu, p[0], p[1], 1003});
+  });
+  for (const auto& [m, n] : {std::pair{rows, width}, {1, 1003}, {1003, 1}}) {
+    expect_same_for_any_alignment({m * n, n, m * n}, [&, m = m, n = n](const auto& p) {
+      run(test_device(), Binary<float>{BinaryOperation::subtract, p[0], p[1], p[2], m, n});
+    });
+  }
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include "kernels/embedding/embedding.h"
 #include "kernels/rows/copy.h"
 
-#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -24,14 +24,15 @@ std::vector<std::int32_t> random_indices(std::int64_t rows, std::int64_t count) 
 
 TYPED_TEST(RowsTest, EmbeddingAndItsGradient) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     for (const auto& [count, width, rows] : {std::tuple{1, 1, 1},
                                              {5, 3, 0},
                                              {5, 0, 3},
                                              {7, 17, 40},
                                              {3, 65, 9},
                                              {50, 150, 400},
-                                             {4, 129, 1000}}) {
+                                             {4, 129, 1000},
+                                             {40, 132, 130}}) {
       const auto indices = random_indices(rows, count);
       Guarded<T> table(normals(count * width, 1)), y(rows * width), dy(normals(rows * width, 2));
       Guarded<T> dtable(normals(count * width, 3));
@@ -40,8 +41,9 @@ TYPED_TEST(RowsTest, EmbeddingAndItsGradient) {
         expected[i] = table[indices[i / width] * width + i % width];
         gradient[indices[i / width] * width + i % width] += dy[i];
       }
-      run({}, EmbeddingForward<T>{table.data(), indices.data(), y.data(), rows, width});
-      run({}, EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
+      run(test_device(), EmbeddingForward<T>{table.data(), indices.data(), y.data(), rows, width});
+      run(test_device(),
+          EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
       const auto where = fmt::format("count {} width {} rows {}", count, width, rows);
       expect_close(y, expected, 0, 0, where);
       expect_close(dtable, gradient, 5.0 + rows, 2, where);
@@ -51,9 +53,9 @@ TYPED_TEST(RowsTest, EmbeddingAndItsGradient) {
 
 TYPED_TEST(RowsTest, CopyColumnsTouchesOnlyItsBlock) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     for (const auto& [rows, width] :
-         {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {600, 33}, {1, 20000}}) {
+         {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {600, 33}, {1, 20000}, {33, 128}}) {
       const std::int64_t x_stride = width + 2, y_stride = width + 5;
       Guarded<T> x(normals(rows * x_stride, 1)), y(normals(rows * y_stride, 2));
       auto expected = y.to_vector();
@@ -61,21 +63,40 @@ TYPED_TEST(RowsTest, CopyColumnsTouchesOnlyItsBlock) {
         for (std::int64_t j = 0; j < width; ++j)
           expected[i * y_stride + 3 + j] = x[i * x_stride + 1 + j];
       }
-      run({}, CopyColumns<T>{x.data() + 1, x_stride, y.data() + 3, y_stride, rows, width});
+      run(test_device(),
+          CopyColumns<T>{x.data() + 1, x_stride, y.data() + 3, y_stride, rows, width});
       expect_close(y, expected, 0, 0, fmt::format("rows {} width {}", rows, width));
     }
   });
 }
 
-TYPED_TEST(RowsTest, SameBitsForAnyThreadCount) {
+TYPED_TEST(RowsTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
-  expect_same_bits_for_any_thread_count([] {
+  expect_same_bits<TypeParam>([] {
     const std::int64_t count = 11, width = 150, rows = 900;
     const auto indices = random_indices(rows, count);
     Guarded<T> dy(normals(rows * width, 2)), dtable(count * width, T{0});
-    run({}, EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
+    run(test_device(), EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
     return dtable.bits();
   });
+}
+
+TEST(RowsTest, AnyArrayMayBeMisaligned) {
+  const std::int64_t count = 7, width = 132, rows = 70;
+  const auto indices = random_indices(rows, count);
+  expect_same_for_any_alignment({count * width, rows * width}, [&](const auto& p) {
+    run(test_device(), EmbeddingForward<float>{p[0], indices.data(), p[1], rows, width});
+  });
+  expect_same_for_any_alignment({count * width, rows * width}, [&](const auto& p) {
+    run(test_device(), EmbeddingBackward<float>{p[1], indices.data(), p[0], rows, width});
+  });
+  for (const std::int64_t x_stride : {width, width + 1, width + 4}) {
+    for (const std::int64_t y_stride : {width, width + 1, width + 4}) {
+      expect_same_for_any_alignment({rows * x_stride, rows * y_stride}, [&](const auto& p) {
+        run(test_device(), CopyColumns<float>{p[0], x_stride, p[1], y_stride, rows, width});
+      });
+    }
+  }
 }
 
 }  // namespace

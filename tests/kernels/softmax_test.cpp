@@ -1,6 +1,6 @@
 #include "kernels/softmax/softmax.h"
 
-#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -18,22 +18,26 @@ std::vector<T> softmax(const std::vector<double>& x, std::int64_t width,
                        const std::int64_t* lengths = nullptr) {
   const auto rows = static_cast<std::int64_t>(x.size()) / width;
   Guarded<T> input(x), y(rows * width);
-  run({}, SoftmaxForward<T>{input.data(), lengths, y.data(), rows, width});
+  run(test_device(), SoftmaxForward<T>{input.data(), lengths, y.data(), rows, width});
   return y.bits();
 }
 
 TYPED_TEST(SoftmaxTest, MatchesTheFormula) {
   using T = TypeParam;
-  for_each_isa([] {
-    for (const std::int64_t width : kAwkwardSizes) {
+  auto widths = kAwkwardSizes;  // and around the longest row of one warp
+  widths.insert(widths.end(), {1024, 1025, 1028});
+  for_each_variant<T>([&] {
+    for (const std::int64_t width : widths) {
       for (const double scale : {1e-3, 1.0, 1e4}) {
         const std::int64_t rows = 37;
         std::vector<std::int64_t> lengths(rows);
-        for (std::int64_t r = 0; r < rows; ++r) lengths[r] = r % (width + 1);
+        for (std::int64_t r = 0; r < rows; ++r)
+          lengths[r] = r % 3 == 0 ? width - r % width : r % (width + 1);
         Guarded<T> x(normals(rows * width, 1, scale)), dy(normals(rows * width, 2)),
             y(rows * width), dx(rows * width);
-        run({}, SoftmaxForward<T>{x.data(), lengths.data(), y.data(), rows, width});
-        run({}, SoftmaxBackward<T>{y.data(), lengths.data(), dy.data(), dx.data(), rows, width});
+        run(test_device(), SoftmaxForward<T>{x.data(), lengths.data(), y.data(), rows, width});
+        run(test_device(),
+            SoftmaxBackward<T>{y.data(), lengths.data(), dy.data(), dx.data(), rows, width});
         std::vector<double> y0(rows * width), dx0(rows * width);
         for (std::int64_t r = 0; r < rows; ++r) {
           double maximum = -kInfinity, sum = 0, dot = 0;
@@ -58,7 +62,7 @@ TYPED_TEST(SoftmaxTest, MatchesTheFormula) {
 
 TYPED_TEST(SoftmaxTest, ExtremeLogits) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     const auto sure = softmax<T>({1e4, -1e4, 1e4, -kInfinity}, 4);
     EXPECT_EQ(sure, (std::vector<T>{T(0.5), T(0), T(0.5), T(0)}));
     EXPECT_EQ(softmax<T>({-kInfinity, -kInfinity, -kInfinity}, 3), (std::vector<T>{0, 0, 0}));
@@ -75,7 +79,7 @@ TYPED_TEST(SoftmaxTest, ExtremeLogits) {
 
 TYPED_TEST(SoftmaxTest, ARowGivesTheSameBitsAloneAndInABatch) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<TypeParam>([] {
     const auto x = normals(300 * 47, 1);
     const auto batch = softmax<T>(x, 47);
     for (const std::int64_t row : {0, 87, 299}) {
@@ -85,9 +89,22 @@ TYPED_TEST(SoftmaxTest, ARowGivesTheSameBitsAloneAndInABatch) {
   });
 }
 
-TYPED_TEST(SoftmaxTest, SameBitsForAnyThreadCount) {
+TYPED_TEST(SoftmaxTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
-  expect_same_bits_for_any_thread_count([] { return softmax<T>(normals(1000 * 31, 1), 31); });
+  expect_same_bits<TypeParam>([] { return softmax<T>(normals(1000 * 31, 1), 31); });
+}
+
+TEST(SoftmaxTest, AnyArrayMayBeMisaligned) {
+  for (const auto& [m, n] : {std::pair{7, 132}, {3, 1028}}) {
+    const std::int64_t rows = m, width = n, count = rows * width;
+    const std::vector<std::int64_t> lengths = {width, 0, 5, width - 1, 31, 2, 100};
+    expect_same_for_any_alignment({count, count}, [&](const std::vector<float*>& p) {
+      run(test_device(), SoftmaxForward<float>{p[0], lengths.data(), p[1], rows, width});
+    });
+    expect_same_for_any_alignment({count, count, count}, [&](const std::vector<float*>& p) {
+      run(test_device(), SoftmaxBackward<float>{p[0], lengths.data(), p[1], p[2], rows, width});
+    });
+  }
 }
 
 }  // namespace

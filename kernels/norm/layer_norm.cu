@@ -1,0 +1,127 @@
+#include "kernels/norm/layer_norm.h"
+
+#include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/rows.cuh"
+
+namespace cmir::kernels::CMIR_DEVICE {
+namespace {
+
+template <class T>
+struct ForwardRow {
+  LayerNormForward<T> a;
+
+  template <int kThreads, int N>
+  __device__ void operator()(std::int64_t row, std::int64_t first) const {
+    const T* x = a.x + row * a.width;
+    const auto width = static_cast<T>(a.width);
+    T sum = 0, squares = 0;
+    for (std::int64_t j = first; j < a.width; j += kThreads * N) {
+      const auto vector = load_vector<T, N>(x + j);
+      for (int k = 0; k < N; ++k) sum += vector[k];
+    }
+    const T mean = row_reduce<kThreads>(sum, Sum{}) / width;
+    for (std::int64_t j = first; j < a.width; j += kThreads * N) {
+      const auto vector = load_vector<T, N>(x + j);
+      for (int k = 0; k < N; ++k) squares += (vector[k] - mean) * (vector[k] - mean);
+    }
+    const T rstd = T{1} / sqrtf(row_reduce<kThreads>(squares, Sum{}) / width + a.epsilon);
+    for (std::int64_t j = first; j < a.width; j += kThreads * N) {
+      auto vector = load_vector<T, N>(x + j);
+      const auto gamma = load_vector<T, N>(a.gamma + j), beta = load_vector<T, N>(a.beta + j);
+      for (int k = 0; k < N; ++k) vector[k] = (vector[k] - mean) * rstd * gamma[k] + beta[k];
+      store_vector(a.y + row * a.width + j, vector);
+    }
+    if (first == 0) {
+      a.mean[row] = mean;
+      a.rstd[row] = rstd;
+    }
+  }
+};
+
+template <class T>
+void forward(const LayerNormForward<T>& a) {
+  launch_rows(ForwardRow<T>{a}, a.rows, a.width, are_vector_aligned(a.x, a.gamma, a.beta, a.y));
+}
+
+/// A vector of dy and of the normalised n = (x - mean) rstd.
+template <class T, int N>
+struct GradientAndNormalised {
+  Vector<T, N> dy, n;
+
+  __device__ GradientAndNormalised(const LayerNormBackward<T>& a, std::int64_t row,
+                                   std::int64_t column)
+      : dy(load_vector<T, N>(a.dy + row * a.width + column)),
+        n(load_vector<T, N>(a.x + row * a.width + column)) {
+    const T mean = a.mean[row], rstd = a.rstd[row];
+    for (int k = 0; k < N; ++k) n[k] = (n[k] - mean) * rstd;
+  }
+};
+
+/// dgamma and dbeta of a chunk of rows.
+template <class T>
+struct ParametersChunk {
+  using Sum = T;
+  static constexpr int kSums = 2;
+  LayerNormBackward<T> a;
+
+  template <int N>
+  __device__ void add(std::int64_t row, std::int64_t column, T (&sums)[2 * N]) const {
+    const GradientAndNormalised<T, N> g(a, row, column);
+    for (int k = 0; k < N; ++k) {
+      sums[k] += g.dy[k] * g.n[k];
+      sums[N + k] += g.dy[k];
+    }
+  }
+  template <int N>
+  __device__ void store(std::int64_t chunk, std::int64_t column, const T (&sums)[2 * N]) const {
+    T* part = a.workspace + chunk * 2 * a.width + column;
+    for (int k = 0; k < N; ++k) {
+      part[k] = sums[k];
+      part[a.width + k] = sums[N + k];
+    }
+  }
+};
+
+template <class T>
+struct InputRow {
+  LayerNormBackward<T> a;
+
+  template <int kThreads, int N>
+  __device__ void operator()(std::int64_t row, std::int64_t first) const {
+    T sum_g = 0, sum_gn = 0;
+    for (std::int64_t j = first; j < a.width; j += kThreads * N) {
+      const GradientAndNormalised<T, N> g(a, row, j);
+      const auto gamma = load_vector<T, N>(a.gamma + j);
+      for (int k = 0; k < N; ++k) {
+        sum_g += gamma[k] * g.dy[k];
+        sum_gn += gamma[k] * g.dy[k] * g.n[k];
+      }
+    }
+    const auto width = static_cast<T>(a.width);
+    const T mean_g = row_reduce<kThreads>(sum_g, Sum{}) / width;
+    const T mean_gn = row_reduce<kThreads>(sum_gn, Sum{}) / width;
+    const T rstd = a.rstd[row];
+    for (std::int64_t j = first; j < a.width; j += kThreads * N) {
+      const GradientAndNormalised<T, N> g(a, row, j);
+      auto dx = load_vector<T, N>(a.gamma + j);
+      for (int k = 0; k < N; ++k) dx[k] = rstd * (dx[k] * g.dy[k] - mean_g - g.n[k] * mean_gn);
+      store_vector(a.dx + row * a.width + j, dx);
+    }
+  }
+};
+
+template <class T>
+void backward(const LayerNormBackward<T>& a) {
+  const std::int64_t grain = layer_norm_grain(a.rows), chunks = chunk_count(0, a.rows, grain);
+  if (chunks > 0) {
+    launch_columns(ParametersChunk<T>{a}, a.rows, a.width, grain, are_vector_aligned(a.x, a.dy));
+  }
+  launch_column_totals(a.workspace, a.dgamma, T{1}, chunks, a.width, 2 * a.width);
+  launch_column_totals(a.workspace + a.width, a.dbeta, T{1}, chunks, a.width, 2 * a.width);
+  launch_rows(InputRow<T>{a}, a.rows, a.width, are_vector_aligned(a.x, a.gamma, a.dy, a.dx));
+}
+
+const RegisterDevice registered{&forward<float>, &backward<float>};
+
+}  // namespace
+}  // namespace cmir::kernels::CMIR_DEVICE
