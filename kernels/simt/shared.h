@@ -72,7 +72,9 @@ class SharedPointer {
   using Value = std::remove_const_t<T>;
   explicit SharedPointer(const SharedPlace& place) : place_(place) {}
   /// T* to const T*
-  SharedPointer(const SharedPointer<Value>& other) requires std::is_const_v<T>
+  template <class U>
+  requires(std::same_as<U, Value> && !std::same_as<U, T>)
+      SharedPointer(const SharedPointer<U>& other)
       : place_(other.place()) {}
 
   SharedReference<T> operator[](SharedIndex i) const {
