@@ -170,7 +170,7 @@ struct Softmax {
 };
 
 template <int kChunks>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     attention_forward_kernel(AttentionForward<float> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, query);
   CMIR_SHARED(float, weights, [kTile * kTile]);
@@ -239,7 +239,7 @@ __device__ QueryState query_state(const AttentionBackward<float>& a, const Head&
 }
 
 template <int kChunks>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     attention_dquery_kernel(AttentionBackward<float> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, query);
   CMIR_SHARED(float, weights, [kTile * kTile]);
@@ -283,7 +283,7 @@ __global__ void __launch_bounds__(kThreads)
 
 /// Here the block owns keys, and a lane is a query.
 template <int kChunks>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     attention_dkey_dvalue_kernel(AttentionBackward<float> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, key);
   CMIR_SHARED(float, probabilities, [kTile * kTile]);
