@@ -57,7 +57,7 @@ void before_switch([[maybe_unused]] Fiber::Context& to) {
 #if defined(CMIR_ADDRESS_SANITIZER)
   __sanitizer_start_switch_fiber(&left->sanitizer, to.stack_bottom, to.stack_bytes);
 #elif defined(CMIR_THREAD_SANITIZER)
-  if (left->sanitizer == nullptr) left->sanitizer = __tsan_get_current_fiber();
+  left->sanitizer = __tsan_get_current_fiber();  // the launcher is another OS thread at times
   __tsan_switch_to_fiber(to.sanitizer, 0);
 #endif
 }

@@ -93,8 +93,8 @@ void make_ready(unsigned thread) {
 std::string text_of(const uint3& p) { return fmt::format("({},{},{})", p.x, p.y, p.z); }
 
 std::string line_of(const Location& where) {
-  const std::string_view path = where.file_name();
-  return fmt::format("{}:{}", path.substr(path.rfind('/') + 1), where.line());
+  const std::string_view path = where.file;
+  return fmt::format("{}:{}", path.substr(path.rfind('/') + 1), where.line);
 }
 
 /// " block (0,0,0), thread (5,0,0) ..." of the kernel, without throwing.
@@ -237,8 +237,7 @@ void suspend_at(State state, const char* name, const Location& where) {
 }
 
 bool same_place(const Location& a, const Location& b) {
-  return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line == b.line && std::strcmp(a.file, b.file) == 0;
 }
 
 void release_barrier() {
@@ -371,7 +370,7 @@ std::string describe(const Location& where) { return describe(grid.running, wher
 
 std::string describe(unsigned thread, const Location& where) {
   const std::string text = fmt::format("thread {}", text_of(grid.threads[thread].position));
-  return where.line() == 0 ? text : fmt::format("{}, {}", text, line_of(where));
+  return where.line == 0 ? text : fmt::format("{}, {}", text, line_of(where));
 }
 
 void fault(const Location& where, const std::string& message) {

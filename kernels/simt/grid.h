@@ -10,10 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <set>
-#include <source_location>
 #include <string>
 
 #include "core/error.h"
+#include "kernels/simt/location.h"
 #include "kernels/simt/types.h"
 
 namespace cmir::kernels::simt {
@@ -24,9 +24,6 @@ extern uint3 blockIdx;
 extern dim3 blockDim;
 extern dim3 gridDim;
 inline constexpr int warpSize = 32;
-
-/// A place in a kernel's source, for messages. As a default argument it is the caller's.
-using Location = std::source_location;
 
 /// Limits of an H100 (compute capability 9.0).
 inline constexpr std::size_t kStaticSharedLimit = 48 * 1024;

@@ -123,6 +123,7 @@ __global__ void unwinding_kernel(int* live) {
 }
 
 TEST(Launch, AFaultLeavesNoThreadBehind) {
+  const ScheduleScope in_order(Schedule{});
   int live = 0;
   for (int i = 0; i < 3; ++i) {
     EXPECT_THAT(fault_message(unwinding_kernel<true>, {2, 100}, &live),

@@ -218,7 +218,41 @@ TEST(Ptx, AsyncCopiesArriveWhenWaitedFor) {
   }
 }
 
+/// 0: the target was written before, but is read while a copy to it is under way; 1: a copy is
+/// started to what other threads read in the same interval.
+template <int Kind>
+__global__ void async_hazard_kernel(const float* x, float* y) {
+  CMIR_SHARED(float, tile, [64]);
+  const unsigned t = threadIdx.x;
+  tile[t] = 0.0F;
+  __syncthreads();
+  if constexpr (Kind == 1) y[t] = tile[63 - t];
+  cp_async_4(&tile[t], x + t);
+  cp_async_commit();
+  if constexpr (Kind == 0) y[t] = tile[t];
+  cp_async_wait_group<0>();
+}
+
+TEST(Ptx, ACopyUnderWayOwnsItsTarget) {
+  const auto x = normals(64, 9);
+  std::vector<float> y(64);
+  const auto message = [&](auto* kernel) -> std::string {
+    try {
+      launch(kernel, LaunchConfig{1, 64}, x.data(), y.data());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  for (const Schedule& schedule : tried_schedules()) {
+    const ScheduleScope scope(schedule);
+    EXPECT_THAT(message(async_hazard_kernel<0>), HasSubstr("is read before it is written"));
+    EXPECT_NE(message(async_hazard_kernel<1>), "");
+  }
+}
+
 TEST(Ptx, AMissingWaitIsAReadBeforeTheWrite) {
+  const ScheduleScope in_order(Schedule{});
   const auto x = normals(128, 8);
   std::vector<float> y(384);
   try {

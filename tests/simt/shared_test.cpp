@@ -21,6 +21,7 @@ __global__ void missing_barrier_kernel(float* y) {
 }
 
 TEST(Shared, AMissingBarrierIsFound) {
+  const ScheduleScope in_order(Schedule{});
   std::vector<float> y(128);
   const auto message = [&] { return fault_message(missing_barrier_kernel, {1, 64}, y.data()); };
   under_every_schedule(
@@ -57,13 +58,16 @@ __global__ void stale_kernel(float* y) {
 }
 
 TEST(Shared, NothingIsLeftFromTheBlockBefore) {
+  const ScheduleScope in_order(Schedule{});
   std::vector<float> y(32);
   EXPECT_THAT(fault_message(stale_kernel, {2, 32}, y.data()),
               AllOf(StartsWith("stale_kernel: block (1,0,0), thread (0,0,0)"),
                     HasSubstr("read before it is written")));
 }
 
-/// 0: two threads of two warps write; 1: of one warp; 2: one reads what the other warp then writes.
+/// 0: two threads of two warps write; 1: of one warp; 2: one reads what the other warp then writes;
+/// 3: what another lane of its own warp writes; 4: both warps read, and the warp operation orders
+/// the write behind one of the two reads only.
 template <int Kind>
 __global__ void race_kernel(float* y) {
   CMIR_SHARED(float, tile, [64]);
@@ -74,18 +78,24 @@ __global__ void race_kernel(float* y) {
     if (threadIdx.x % 32 == 3) tile[7] = 1.0F;
   } else if constexpr (Kind == 1) {
     if (threadIdx.x == 3 || threadIdx.x == 4) tile[7] = 1.0F;
+  } else if constexpr (Kind == 4) {
+    if (threadIdx.x == 7 || threadIdx.x == 40) y[threadIdx.x] = tile[7];
+    __syncwarp();
+    if (threadIdx.x == 20) tile[7] = 1.0F;
   } else {
     reading_line = __LINE__ + 1;
     if (threadIdx.x < 32) y[threadIdx.x] = tile[threadIdx.x];
     writing_line = __LINE__ + 1;
-    if (threadIdx.x == 40) tile[7] = 1.0F;
+    if (threadIdx.x == (Kind == 2 ? 40 : 20)) tile[7] = 1.0F;
   }
 }
 
 TEST(Shared, RacesAreFoundBetweenWarpsAndWithinOne) {
+  const ScheduleScope in_order(Schedule{});
   std::vector<float> y(64);
   under_every_schedule([&] {
-    for (auto* kernel : {&race_kernel<0>, &race_kernel<1>, &race_kernel<2>}) {
+    for (auto* kernel :
+         {&race_kernel<0>, &race_kernel<1>, &race_kernel<2>, &race_kernel<3>, &race_kernel<4>}) {
       EXPECT_THAT(
           fault_message(kernel, {1, 64}, y.data()),
           AllOf(StartsWith("race_kernel<"), HasSubstr("race on shared memory 'tile' element 7: "),
