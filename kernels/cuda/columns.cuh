@@ -1,5 +1,5 @@
 // Sums over the rows of a matrix: per chunk of rows and tile of columns in a block, then over the
-// chunks. The order depends on the shape only.
+// chunks. The order depends on shape and alignment only.
 #pragma once
 
 #include <algorithm>

@@ -12,9 +12,9 @@ namespace cmir::kernels {
 
 /// y[i] = x[i] / (1 - p) where stream.uniform(i) >= p, else 0 (Srivastava et al., JMLR 2014;
 /// "inverted" scale), p in [0, 1). The gradient is the same kernel on dy. x and y may be the same
-/// array. f32 and f64, any instruction set and any thread count drop the same elements. Where x is
-/// NaN or infinite and dropped, y is 0. Bytes: 2 count sizeof(T). Operations: count, and 10 rounds
-/// of Philox (some 15 integer operations an element).
+/// array. f32 and f64, any instruction set, device and thread count drop the same elements. Where x
+/// is NaN or infinite and dropped, y is 0. Bytes: 2 count sizeof(T). Operations: count, and 10
+/// rounds of Philox (some 15 integer operations an element).
 template <class T>
 struct Dropout {
   static constexpr std::string_view name = "dropout";

@@ -27,8 +27,8 @@ constexpr ActivationSaves saved_by(Activation activation) {
 }
 
 /// y = activation(x), elementwise; x and y may be the same array. NaN stays NaN. f32 accuracy:
-/// kernels/cpu/vector_math.h. Bytes: 2 count sizeof(T). Operations: counted as one for each
-/// element.
+/// kernels/cpu/vector_math.h, on CUDA that of expf, tanhf and erfcf. Bytes: 2 count sizeof(T).
+/// Operations: counted as one for each element.
 template <class T>
 struct ActivationForward {
   static constexpr std::string_view name = "activation_forward";
@@ -44,7 +44,8 @@ struct ActivationForward {
 /// dx = dy * activation'(x), and, if `column_sums` is given, its sums over rows: the gradient of a
 /// bias that was added before the activation. dx may be dy's array; with Activation::none it may be
 /// null, when only the sums are wanted. All outputs are overwritten. Sums are accumulated in f64,
-/// per chunk of rows, the chunks in order: deterministic. Bytes: 3 rows width sizeof(T) (2 with
+/// per chunk of rows, the chunks in order (on CUDA pairwise, in an order of the shape and alignment
+/// alone): deterministic. Bytes: 3 rows width sizeof(T) (2 with
 /// none). Operations: 2 rows width.
 template <class T>
 struct ActivationBackward {

@@ -34,8 +34,9 @@ struct LayerNormForward {
 
 /// With n = (x - mean) rstd and g = gamma dy: dx = rstd (g - mean(g) - n mean(g n)); dgamma =
 /// sum_rows dy n; dbeta = sum_rows dy. All three are overwritten. dgamma and dbeta are summed per
-/// chunk of rows in the workspace and merged in chunk order. Bytes: 3 rows width sizeof(T).
-/// Operations: about 14 rows width.
+/// chunk of rows in the workspace and merged in chunk order. On CUDA the sums over rows are a
+/// kernel of their own and pairwise; the second one reads x and dy again, mostly from cache. Bytes:
+/// 3 rows width sizeof(T). Operations: about 14 rows width.
 template <class T>
 struct LayerNormBackward {
   static constexpr std::string_view name = "layer_norm_backward";

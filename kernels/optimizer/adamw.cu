@@ -24,9 +24,10 @@ __device__ std::int64_t tensor_of(const std::int64_t* offsets, std::int64_t tens
   return low;
 }
 
-/// Calls body.operator()<N>(tensor, i) for this thread's share of [begin, end) of the tensors'
-/// concatenation: N elements of a tensor, from i on. N is 4, with i a multiple of 4, or 1, where
-/// four elements are cut by a bound or body.has_vectors(tensor) is false.
+/// Calls body.operator()<N>(i) for this thread's share of [begin, end) of the tensors'
+/// concatenation: N elements of the tensor that was last passed to body.enter(), from i on. N is
+/// 4, with i a multiple of 4, or 1, where four elements are cut by a bound or enter() said that the
+/// tensor has no vectors.
 template <class Body>
 __device__ void for_each_vector(const std::int64_t* offsets, std::int64_t tensor_count,
                                 std::int64_t begin, std::int64_t end, Body& body) {
@@ -36,13 +37,13 @@ __device__ void for_each_vector(const std::int64_t* offsets, std::int64_t tensor
     const std::int64_t start = offsets[tensor];
     const std::int64_t first = max(begin - start, std::int64_t{0});
     const std::int64_t last = min(end, offsets[tensor + 1]) - start;
-    const bool has_vectors = body.has_vectors(tensor);
+    const bool has_vectors = body.enter(tensor);
     for (std::int64_t i = first / n * n + threadIdx.x * n; i < last; i += kThreads * n) {
       if (has_vectors && i >= first && i + n <= last) {
-        body.template operator()<n>(tensor, i);
+        body.template operator()<n>(i);
       } else {
         for (std::int64_t j = max(i, first); j < min(i + n, last); ++j) {
-          body.template operator()<1>(tensor, j);
+          body.template operator()<1>(j);
         }
       }
     }
@@ -53,15 +54,15 @@ template <class T>
 struct Update {
   const AdamWTensor<T>* tensors;
   T keep, beta1, rest1, beta2, rest2, step_size, root_correction, epsilon, scale;
+  AdamWTensor<T> t;
 
-  __device__ bool has_vectors(std::int64_t tensor) const {
-    const AdamWTensor<T>& t = tensors[tensor];
+  __device__ bool enter(std::int64_t tensor) {
+    t = tensors[tensor];
     return is_vector_aligned<4>(t.parameter) && is_vector_aligned<4>(t.gradient) &&
            is_vector_aligned<4>(t.first_moment) && is_vector_aligned<4>(t.second_moment);
   }
   template <int N>
-  __device__ void operator()(std::int64_t tensor, std::int64_t i) const {
-    const AdamWTensor<T>& t = tensors[tensor];
+  __device__ void operator()(std::int64_t i) const {
     auto p = load_vector<T, N>(t.parameter + i);
     auto m = load_vector<T, N>(t.first_moment + i), v = load_vector<T, N>(t.second_moment + i);
     const auto gradient = load_vector<T, N>(t.gradient + i);
@@ -101,7 +102,8 @@ void adamw_step(const AdamWStep<T>& a) {
       .step_size = static_cast<T>(a.learning_rate / (1.0 - std::pow(a.beta1, t))),
       .root_correction = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(a.beta2, t))),
       .epsilon = static_cast<T>(a.epsilon),
-      .scale = static_cast<T>(a.gradient_scale)};
+      .scale = static_cast<T>(a.gradient_scale),
+      .t = {}};
   launch(adamw_kernel<T>, {.grid = dim3(kBlocks), .block = dim3(kThreads)}, a.offsets,
          a.tensor_count, update);
 }
@@ -114,13 +116,17 @@ struct Squares {
   const T* const* tensors;
   double sum = 0;
   std::int64_t nonfinite_tensor = kNone;
+  std::int64_t tensor = 0;
+  const T* elements = nullptr;  // of that tensor
 
-  __device__ bool has_vectors(std::int64_t tensor) const {
-    return is_vector_aligned<4>(tensors[tensor]);
+  __device__ bool enter(std::int64_t next) {
+    tensor = next;
+    elements = tensors[next];
+    return is_vector_aligned<4>(elements);
   }
   template <int N>
-  __device__ void operator()(std::int64_t tensor, std::int64_t i) {
-    const auto x = load_vector<T, N>(tensors[tensor] + i);
+  __device__ void operator()(std::int64_t i) {
+    const auto x = load_vector<T, N>(elements + i);
     for (int k = 0; k < N; ++k) {
       sum += static_cast<double>(x[k]) * static_cast<double>(x[k]);
       if (!isfinite(x[k])) nonfinite_tensor = min(nonfinite_tensor, tensor);

@@ -50,7 +50,8 @@ struct SquaredNormPartial {
 };
 
 /// sum over all tensors and elements of x^2, in f64, and the first tensor that holds a NaN or an
-/// infinity. Chunked as AdamWStep; partial sums are merged in chunk order. Bytes: count sizeof(T).
+/// infinity. Chunked as AdamWStep; partial sums are merged in chunk order (on
+/// CUDA by the threads of a block in a fixed order, as within a chunk). Bytes: count sizeof(T).
 /// Operations: 2 count.
 template <class T>
 struct SquaredNorm {

@@ -9,8 +9,9 @@
 
 namespace cmir::kernels {
 
-/// y = scale * sum_i x[i]; 0 when count is 0. Accumulated in f64, per chunk, the chunks in order:
-/// deterministic. Bytes: count sizeof(T). Operations: count.
+/// y = scale * sum_i x[i]; 0 when count is 0. Accumulated in f64, per chunk, the chunks in order
+/// (on CUDA by the threads of a block in a fixed order, both times): deterministic. Bytes: count
+/// sizeof(T). Operations: count.
 template <class T>
 struct SumAll {
   static constexpr std::string_view name = "sum_all";
@@ -28,7 +29,8 @@ struct SumAll {
 
 /// y[j] = scale * sum_i x[i, j], or with `factor`, scale * sum_i x[i, j] factor[i, j] (the gradient
 /// of a broadcast factor). No rows give 0. Accumulated in f64, per chunk of rows, the chunks in
-/// order: deterministic. Bytes: (1 or 2) rows width sizeof(T). Operations: (1 or 2) rows width.
+/// order (on CUDA pairwise, in an order of the shape and alignment alone): deterministic. Bytes: (1
+/// or 2) rows width sizeof(T). Operations: (1 or 2) rows width.
 template <class T>
 struct SumOverRows {
   static constexpr std::string_view name = "sum_over_rows";

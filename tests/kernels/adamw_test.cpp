@@ -1,5 +1,6 @@
 #include "kernels/optimizer/adamw.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "tests/kernels/schedules_test.h"
@@ -146,6 +147,27 @@ TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
     EXPECT_EQ(result.sum, 0);
     EXPECT_EQ(result.nonfinite_tensor, -1);
   });
+}
+
+TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
+  test_device() = {DeviceType::simt};
+  {
+    const std::int64_t offsets[] = {0, 3, 528 * 2048 + 5};  // blocks times elements of a chunk
+    const std::int64_t count = offsets[2];
+    Guarded<float> p(count, 1.0F), g(count, 1.0F), m(count, 0.0F), v(count, 0.0F);
+    const AdamWTensor<float> tensors[] = {{&p[0], &g[0], &m[0], &v[0]},
+                                          {&p[3], &g[3], &m[3], &v[3]}};
+    run(test_device(), AdamWStep<float>{tensors, offsets, 2, 0.5, 0, 0.9, 0.99, 1e-8, 1, 1});
+    EXPECT_TRUE(std::ranges::all_of(p.span(), [](float x) { return std::abs(x - 0.5F) < 1e-5F; }));
+  }
+  const std::int64_t offsets[] = {0, 528 * kSquaredNormGrain + 3};
+  Guarded<float> x(offsets[1], 2.0F);
+  const float* tensors[] = {x.data()};
+  std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets[1]));
+  SquaredNormPartial result{};
+  run(test_device(), SquaredNorm<float>{tensors, offsets, 1, workspace.data(), &result});
+  EXPECT_EQ(result.sum, 4.0 * static_cast<double>(offsets[1]));
+  test_device() = {};
 }
 
 TEST(OptimizerKernelTest, AnyArrayMayBeMisaligned) {
