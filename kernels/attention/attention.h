@@ -41,7 +41,7 @@ struct AttentionProblem {
   float dropout = 0;
   RandomStream stream;
 
-  std::int64_t width() const { return heads * head_width; }
+  constexpr std::int64_t width() const { return heads * head_width; }
   /// Pairs of a query and a key: of all samples.
   double pairs() const {
     double sum = 0;
@@ -61,9 +61,10 @@ struct AttentionProblem {
 /// sees, for each sample and head. A query that sees no key (a sample without keys) gives zeros.
 /// log_sum_exp[r, h] = ln sum_j exp(scale q.k), -inf for such a query: with it backward recomputes
 /// P, so that memory grows with the rows and not with their square. Scores exist for 96 queries at
-/// a time. Logits are shifted by their maximum. A sample's bits (without dropout) depend on that
-/// sample only. Bytes: the four arrays once. Operations: 4 pairs width (products) + about 20 pairs
-/// heads (softmax).
+/// a time (CUDA: 32 queries by 32 keys, with a running maximum; no workspace is used; heads of up
+/// to kAttentionDeviceWidth features). Logits are shifted by their maximum. A sample's bits
+/// (without dropout) depend on that sample only. Bytes: the four arrays once. Operations: 4 pairs
+/// width (products) + about 20 pairs heads (softmax).
 template <class T>
 struct AttentionForward {
   static constexpr std::string_view name = "attention_forward";
@@ -82,8 +83,10 @@ struct AttentionForward {
 /// sum of doutput[i] * output[i]: dP = M * (doutput value^T), dS = P * (dP - D), dvalue = (M * P)^T
 /// doutput, dquery = scale dS key, dkey = scale dS^T query (Dao et al. 2022, FlashAttention,
 /// appendix B.2). All three gradients are overwritten. One task owns a (sample, head), so nothing
-/// is summed across threads. For logits of magnitude L, P is recomputed with a relative error of
-/// about L eps. Bytes: eight arrays. Operations: 10 pairs width + about 24 pairs heads.
+/// is summed across threads (CUDA: one block a tile of 32 queries for dquery, another
+/// a tile of 32 keys for dkey and dvalue; no workspace). For logits of magnitude L, P is recomputed
+/// with a relative error of about L eps. Bytes: eight arrays. Operations: 10 pairs width + about 24
+/// pairs heads.
 template <class T>
 struct AttentionBackward {
   static constexpr std::string_view name = "attention_backward";
@@ -101,6 +104,9 @@ struct AttentionBackward {
     return problem.pairs() * (10.0 * problem.width() + 24.0 * problem.heads);
   }
 };
+
+/// The widest head on a CUDA device: a result's row is held in the registers of a warp.
+inline constexpr std::int64_t kAttentionDeviceWidth = 256;
 
 /// Queries whose scores exist at a time: a multiple of the register tile's 6 rows.
 inline constexpr std::int64_t kAttentionTile = 96;

@@ -21,8 +21,8 @@ struct Conv1dSizes {
   std::int64_t out;
   std::int64_t taps;
 
-  std::int64_t padding() const { return taps / 2; }
-  std::int64_t window() const { return taps * in; }
+  constexpr std::int64_t padding() const { return taps / 2; }
+  constexpr std::int64_t window() const { return taps * in; }
   double operations() const { return 2.0 * rows * in * out * taps; }
 };
 
@@ -30,7 +30,8 @@ struct Conv1dSizes {
 /// being zeros (PyTorch's Conv1d: a cross-correlation). As a product: the window of `taps` rows
 /// around r, which is contiguous in x but for a sample's ends, times the weight packed as [taps in,
 /// out]. Windows are gathered 48 rows at a time: each chunk of rows has a buffer of its own in the
-/// workspace. y is overwritten. A row's bits depend on its sample only.
+/// workspace. y is overwritten. A row's bits depend on its sample only. On CUDA the window is read
+/// from x in place, and the workspace holds the packed weight only.
 /// Bytes: x, weight, y once. Operations: 2 rows in out taps.
 template <class T>
 struct Conv1dForward {
@@ -71,7 +72,7 @@ struct Conv1dBackwardInput {
 
 /// dweight[o, i, t] = sum_r dy[r, o] x[r + t - padding, i]; dbias[o] = sum_r dy[r, o]. Both are
 /// overwritten; dbias may be null. Each of at most 16 chunks of rows sums its own [taps in, out] in
-/// the workspace; they are merged in chunk order.
+/// the workspace; they are merged in chunk order. (On CUDA the workspace holds these sums only.)
 template <class T>
 struct Conv1dBackwardWeight {
   static constexpr std::string_view name = "conv1d_backward_weight";

@@ -42,11 +42,15 @@ struct Corrupt {
   }
 };
 
-/// The kind that sample `row` of a laplace_or_erase batch takes.
+/// The stream's element that chooses the kind of sample 0 of a laplace_or_erase batch, and the kind
+/// that its word means.
+inline constexpr std::uint64_t kCorruptionChoices = std::uint64_t{1} << 62;
+constexpr CorruptionKind corruption_of_word(std::uint32_t word) {
+  return word >> 31 != 0 ? CorruptionKind::laplace : CorruptionKind::erase;
+}
+/// The kind that sample `row` takes.
 inline CorruptionKind corruption_of_sample(const RandomStream& stream, std::int64_t row) {
-  constexpr std::uint64_t kFirst = std::uint64_t{1} << 62;
-  const bool upper = (stream.word(kFirst + static_cast<std::uint64_t>(row)) >> 31) != 0;
-  return upper ? CorruptionKind::laplace : CorruptionKind::erase;
+  return corruption_of_word(stream.word(kCorruptionChoices + static_cast<std::uint64_t>(row)));
 }
 
 }  // namespace cmir::kernels

@@ -21,7 +21,8 @@ namespace cmir::kernels {
 /// *value = scale sum_i F_i. All arithmetic is in f64, since F is a difference of nearly equal
 /// numbers when the penalty works. With width 1, the single logit x per variant stands for the two
 /// classes' logits (x, 0). Bytes: 2 variants rows width. Operations: about 80 per logit.
-/// Deterministic: samples are added in order.
+/// Deterministic: samples are added in order; on CUDA by one block's
+/// threads, then across them.
 template <class T>
 struct PairDivergence {
   static constexpr std::string_view name = "pair_divergence";
@@ -35,9 +36,9 @@ struct PairDivergence {
   T* value;         // [1]
   T* derivatives;   // d value / d logits, [variants, rows, width], or null: not wanted
 
-  std::int64_t classes() const { return width == 1 ? 2 : width; }
-  /// F_i, the variants' log-probabilities, and two sums over variants.
-  std::int64_t scratch_per_row() const { return 1 + (variants + 2) * classes(); }
+  constexpr std::int64_t classes() const { return width == 1 ? 2 : width; }
+  /// F_i, and three matrices [variants, classes] for a device. The CPU needs one, and two rows.
+  constexpr std::int64_t scratch_per_row() const { return 1 + 3 * variants * classes(); }
   double bytes() const { return 2.0 * variants * rows * width * sizeof(T); }
   double operations() const { return 80.0 * variants * rows * static_cast<double>(classes()); }
 };

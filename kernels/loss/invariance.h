@@ -1,11 +1,13 @@
 // The invariance penalty over all pairs of variants.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string_view>
 
 #include "core/parallel.h"
 #include "kernels/kernel.h"
+#include "kernels/loss/partial_sums.h"
 
 namespace cmir::kernels {
 
@@ -17,11 +19,13 @@ namespace cmir::kernels {
 /// cache-sized tile gives both: bench/results/2026-11-23-cpu-losses.md has both measured.) NaN
 /// gives NaN in the value; as no comparison with a NaN holds, it counts as equal in the ranks.
 /// Bytes: reads variants count sizeof(T), writes variants count (ranks). Operations: 8 per pair and
-/// position with ranks. Chunk sums are kept in f64 and added in chunk order.
+/// position with ranks. Chunk sums are kept in f64 and added in chunk order; on CUDA a
+/// chunk is a block's positions, and the sums are added by one block's threads, then across them.
 template <class T>
 struct InvarianceForward {
   static constexpr std::string_view name = "invariance_forward";
   static constexpr std::int64_t kGrain = 4096;
+  static constexpr std::int64_t kDeviceGrain = 128;  // positions a device block holds at a time
   static constexpr std::int64_t kMaxVariants = 128;  // a rank fits in 8 bits
   const T* z;                                        // [variants, count]
   std::int64_t variants;
@@ -31,7 +35,10 @@ struct InvarianceForward {
   T* value;            // [1]
   std::int8_t* ranks;  // [variants, count], or null: not wanted
 
-  static std::int64_t workspace(std::int64_t count) { return chunk_count(0, count, kGrain); }
+  /// Enough for the CPU's chunks and for a device's blocks.
+  static std::int64_t workspace(std::int64_t count) {
+    return std::max(chunk_count(0, count, kGrain), device_sum_blocks(count, kDeviceGrain));
+  }
   double bytes() const {
     return static_cast<double>(variants * count) * (sizeof(T) + (ranks ? 1 : 0));
   }

@@ -61,7 +61,9 @@ void forward(const InvarianceForward<T>& a) {
     a.partial[begin / grain] = sum;
   });
   double sum = 0;
-  for (std::int64_t chunk = 0; chunk < a.workspace(a.count); ++chunk) sum += a.partial[chunk];
+  for (std::int64_t chunk = 0; chunk < chunk_count(0, a.count, grain); ++chunk) {
+    sum += a.partial[chunk];
+  }
   *a.value = static_cast<T>(a.scale * sum);
 }
 

@@ -36,7 +36,8 @@ struct GemmSplit {
 /// the next. C is overwritten (beta 0: not read) or accumulated into; k = 0 leaves beta C. C must
 /// not overlap A or B. Computed by the BLAS, whose edge tiles may add in
 /// another order than its inner ones: a row's last bits may depend on m and n (but never on the
-/// thread count). Bytes: (m k + k n + (1 or 2) m n) sizeof(T). Operations: 2 m n k.
+/// thread count). On CUDA by cuBLAS in f32; in TF32 only where tf32_allowed
+/// (kernels/matrix/tf32.h). Bytes: (m k + k n + (1 or 2) m n) sizeof(T). Operations: 2 m n k.
 template <class T>
 struct Gemm {
   static constexpr std::string_view name = "gemm";

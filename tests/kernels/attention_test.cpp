@@ -1,7 +1,9 @@
 #include "kernels/attention/attention.h"
 
 #include "tests/kernels/kernel_test.h"
+#include "tests/kernels/outputs_test.h"
 #include "tests/kernels/packed_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -57,12 +59,14 @@ struct Batch {
 
   void run_forward() {
     Guarded<T> workspace(attention_forward_workspace(problem));
-    run({}, AttentionForward<T>{problem, output.data(), log_sum_exp.data(), workspace.data()});
+    run(test_device(),
+        AttentionForward<T>{problem, output.data(), log_sum_exp.data(), workspace.data()});
   }
   void run_backward() {
     Guarded<T> workspace(attention_backward_workspace(problem));
-    run({}, AttentionBackward<T>{problem, output.data(), log_sum_exp.data(), doutput.data(),
-                                 dquery.data(), dkey.data(), dvalue.data(), workspace.data()});
+    run(test_device(),
+        AttentionBackward<T>{problem, output.data(), log_sum_exp.data(), doutput.data(),
+                             dquery.data(), dkey.data(), dvalue.data(), workspace.data()});
   }
 };
 
@@ -139,8 +143,13 @@ TYPED_TEST(AttentionTest, MatchesTheFormula) {
                                    {{1}, {1}, 1, 47},
                                    {{0, 0}, {0, 3}, 2, 4},
                                    {{130}, {97}, 2, 8, true},
-                                   {ragged, other, 2, 20, false, 0, 100.0}};
-  for_each_isa([&] {
+                                   {ragged, other, 2, 20, false, 0, 100.0},
+                                   // About the tiles of 32 and the registers of a device's kernels.
+                                   {{32, 31, 64}, {33, 64, 32}, 1, 50, false, 0.2F},
+                                   {{40}, {70}, 1, 128, true},
+                                   {{70}, {40}, 1, 4, true, 0.2F},
+                                   {{9}, {35}, 1, 130}};
+  for_each_variant<T>([&] {
     for (std::size_t number = 0; number < cases.size(); ++number) {
       const Case& c = cases[number];
       for (const std::int64_t gap : {0, 3}) {
@@ -173,7 +182,7 @@ TYPED_TEST(AttentionTest, MatchesTheFormula) {
 TYPED_TEST(AttentionTest, ASampleGivesTheSameBitsAloneAndInABatch) {
   using T = TypeParam;
   const Case c{{5, 0, 12, 50, 1}, {7, 3, 12, 50, 0}, 2, 15};
-  for_each_isa([&] {
+  for_each_variant<T>([&] {
     Batch<T> b(c);
     b.run_forward();
     b.run_backward();
@@ -195,32 +204,29 @@ TYPED_TEST(AttentionTest, ASampleGivesTheSameBitsAloneAndInABatch) {
   });
 }
 
-TYPED_TEST(AttentionTest, SameBitsForAnyThreadCount) {
+TYPED_TEST(AttentionTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
-  expect_same_bits_for_any_thread_count([] {
-    Batch<T> b({Offsets(30, 11), Offsets(30, 13), 3, 7, false, 0.2F});
+  expect_same_bits<T>([] {
+    Batch<T> b({Offsets(12, 11), Offsets(12, 35), 3, 7, false, 0.2F});
     b.run_forward();
     b.run_backward();
-    auto all = b.output.bits();
-    for (auto* part : {&b.log_sum_exp, &b.dquery, &b.dkey, &b.dvalue}) {
-      const auto bits = part->bits();
-      all.insert(all.end(), bits.begin(), bits.end());
-    }
-    return all;
+    return joined(b.output, b.log_sum_exp, b.dquery, b.dkey, b.dvalue);
   });
 }
 
 TYPED_TEST(AttentionTest, NaNStaysInItsSample) {
   using T = TypeParam;
-  Batch<T> b({{3, 4}, {3, 4}, 2, 5});
-  b.key[0] = std::numeric_limits<T>::quiet_NaN();  // sample 0, head 0
-  b.run_forward();
-  b.run_backward();
-  for (std::int64_t i = 0; i < 7 * 10; ++i) {
-    const bool poisoned = i / 10 < 3 && i % 10 < 5;
-    EXPECT_EQ(std::isnan(b.output[i]), poisoned) << i;
-    EXPECT_EQ(std::isnan(b.dquery[i]), poisoned) << i;
-  }
+  for_each_variant<T>([] {
+    Batch<T> b({{3, 4}, {3, 4}, 2, 5});
+    b.key[0] = std::numeric_limits<T>::quiet_NaN();  // sample 0, head 0
+    b.run_forward();
+    b.run_backward();
+    for (std::int64_t i = 0; i < 7 * 10; ++i) {
+      const bool poisoned = i / 10 < 3 && i % 10 < 5;
+      EXPECT_EQ(std::isnan(b.output[i]), poisoned) << i;
+      EXPECT_EQ(std::isnan(b.dquery[i]), poisoned) << i;
+    }
+  });
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "kernels/convolution/conv1d.h"
 
 #include "tests/kernels/kernel_test.h"
+#include "tests/kernels/outputs_test.h"
 #include "tests/kernels/packed_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -32,7 +34,7 @@ std::vector<T> forward(const std::vector<double>& x, const Offsets& offsets,
                        const Conv1dSizes& s) {
   Guarded<T> input(x), kernel(weight), start(bias != nullptr ? *bias : std::vector<double>{}),
       y(s.rows * s.out), workspace(conv1d_forward_workspace<T>(s));
-  run({},
+  run(test_device(),
       Conv1dForward<T>{input.data(), offsets.data(), kernel.data(),
                        bias != nullptr ? start.data() : nullptr, y.data(), s, workspace.data()});
   return y.bits();
@@ -53,8 +55,9 @@ TYPED_TEST(Conv1dTest, MatchesTheFormula) {
                                    {kRaggedLengths, 1, 1, 3},  {kRaggedLengths, 20, 47, 1},
                                    {kRaggedLengths, 5, 9, 7},  {{1}, 74, 150, 3},
                                    {{3, 2}, 20, 17, 3},        {{97}, 8, 33, 5},
-                                   {{0, 0}, 3, 4, 3},          {Offsets(40, 50), 2, 3, 3}};
-  for_each_isa([&] {
+                                   {{0, 0}, 3, 4, 3},          {Offsets(40, 50), 2, 3, 3},
+                                   {{31, 1, 33}, 11, 32, 3},   {{40}, 32, 65, 1}};
+  for_each_variant<T>([&] {
     for (const Case& c : cases) {
       const Offsets offsets = offsets_of(c.lengths);
       const Conv1dSizes s = sizes_of(offsets, c.in, c.out, c.taps);
@@ -65,12 +68,12 @@ TYPED_TEST(Conv1dTest, MatchesTheFormula) {
       Guarded<T> y(s.rows * s.out), dx(s.rows * s.in), dweight(s.out * s.window()), dbias(s.out);
       Guarded<T> w1(conv1d_forward_workspace<T>(s)), w2(conv1d_backward_input_workspace<T>(s)),
           w3(conv1d_backward_weight_workspace<T>(s));
-      run({}, Conv1dForward<T>{x.data(), offsets.data(), weight.data(), bias.data(), y.data(), s,
-                               w1.data()});
-      run({}, Conv1dBackwardInput<T>{dy.data(), offsets.data(), weight.data(), dx.data(), s,
-                                     w2.data()});
-      run({}, Conv1dBackwardWeight<T>{x.data(), offsets.data(), dy.data(), dweight.data(),
-                                      dbias.data(), s, w3.data()});
+      run(test_device(), Conv1dForward<T>{x.data(), offsets.data(), weight.data(), bias.data(),
+                                          y.data(), s, w1.data()});
+      run(test_device(), Conv1dBackwardInput<T>{dy.data(), offsets.data(), weight.data(), dx.data(),
+                                                s, w2.data()});
+      run(test_device(), Conv1dBackwardWeight<T>{x.data(), offsets.data(), dy.data(),
+                                                 dweight.data(), dbias.data(), s, w3.data()});
 
       std::vector<double> y0(s.rows * s.out), dx0(s.rows * s.in), dw0(s.out * s.window()),
           db0(s.out);
@@ -101,7 +104,7 @@ TYPED_TEST(Conv1dTest, ASampleGivesTheSameBitsAloneAndInABatch) {
   const Offsets offsets = offsets_of(kRaggedLengths);
   const Conv1dSizes s = sizes_of(offsets, 5, 20, 3);
   const auto x = normals(s.rows * s.in, 1), weight = normals(s.out * s.window(), 2);
-  for_each_isa([&] {
+  for_each_variant<T>([&] {
     const auto batch = forward<T>(x, offsets, weight, nullptr, s);
     for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
       const Offsets own = {0, offsets[i + 1] - offsets[i]};
@@ -117,16 +120,19 @@ TYPED_TEST(Conv1dTest, NaNStaysInItsSampleAndWindow) {
   const Offsets offsets = {0, 4, 8};
   auto x = normals(8 * 2, 1);
   x[4 * 2] = std::nan("");  // the second sample's first row
-  const auto y = forward<T>(x, offsets, normals(3 * 2 * 3, 2), nullptr, sizes_of(offsets, 2, 3, 3));
-  for (std::int64_t i = 0; i < 8 * 3; ++i)
-    EXPECT_EQ(std::isnan(y[i]), i / 3 == 4 || i / 3 == 5) << i;
+  for_each_variant<T>([&] {
+    const auto y =
+        forward<T>(x, offsets, normals(3 * 2 * 3, 2), nullptr, sizes_of(offsets, 2, 3, 3));
+    for (std::int64_t i = 0; i < 8 * 3; ++i)
+      EXPECT_EQ(std::isnan(y[i]), i / 3 == 4 || i / 3 == 5) << i;
+  });
 }
 
-TYPED_TEST(Conv1dTest, SameBitsForAnyThreadCount) {
+TYPED_TEST(Conv1dTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
   const Offsets offsets = offsets_of(Offsets(43, 37));
   const Conv1dSizes s = sizes_of(offsets, 7, 11, 3);
-  expect_same_bits_for_any_thread_count([&] {
+  expect_same_bits<T>([&] {
     Guarded<T> x(normals(s.rows * s.in, 1)), weight(normals(s.out * s.window(), 2)),
         dy(normals(s.rows * s.out, 4));
     Guarded<T> dx(s.rows * s.in), dweight(s.out * s.window()), dbias(s.out);
@@ -134,16 +140,39 @@ TYPED_TEST(Conv1dTest, SameBitsForAnyThreadCount) {
         w3(conv1d_backward_weight_workspace<T>(s));
     auto all =
         forward<T>(normals(s.rows * s.in, 1), offsets, normals(s.out * s.window(), 2), nullptr, s);
-    run({},
+    run(test_device(),
         Conv1dBackwardInput<T>{dy.data(), offsets.data(), weight.data(), dx.data(), s, w2.data()});
-    run({}, Conv1dBackwardWeight<T>{x.data(), offsets.data(), dy.data(), dweight.data(),
-                                    dbias.data(), s, w3.data()});
+    run(test_device(), Conv1dBackwardWeight<T>{x.data(), offsets.data(), dy.data(), dweight.data(),
+                                               dbias.data(), s, w3.data()});
     for (auto* part : {&dx, &dweight, &dbias}) {
       const auto bits = part->bits();
       all.insert(all.end(), bits.begin(), bits.end());
     }
     return all;
   });
+}
+
+TEST(Conv1dTest, AnyArrayMayBeMisaligned) {
+  const Offsets offsets = {0, 5, 40};
+  const Conv1dSizes s = sizes_of(offsets, 4, 36, 3);
+  const std::int64_t x = s.rows * s.in, y = s.rows * s.out, w = s.out * s.window();
+  expect_same_for_any_alignment({x, w, s.out, y}, [&](const std::vector<float*>& p) {
+    Guarded<float> workspace(conv1d_forward_workspace<float>(s));
+    run(test_device(),
+        Conv1dForward<float>{p[0], offsets.data(), p[1], p[2], p[3], s, workspace.data()});
+  });
+  expect_same_for_any_alignment({y, w, x}, [&](const std::vector<float*>& p) {
+    Guarded<float> workspace(conv1d_backward_input_workspace<float>(s));
+    run(test_device(),
+        Conv1dBackwardInput<float>{p[0], offsets.data(), p[1], p[2], s, workspace.data()});
+  });
+  expect_same_for_any_alignment(
+      {x, y, w, s.out, conv1d_backward_weight_workspace<float>(s)},
+      [&](const std::vector<float*>& p) {
+        run(test_device(),
+            Conv1dBackwardWeight<float>{p[0], offsets.data(), p[1], p[2], p[3], s, p[4]});
+        std::fill_n(p[4], conv1d_backward_weight_workspace<float>(s), 0.0F);  // of no meaning
+      });
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "kernels/matrix/gemm.h"
 
 #include "tests/kernels/kernel_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -40,8 +41,8 @@ void check(const Problem& p) {
       e = p.alpha * sum + (p.beta == 0 ? 0.0 : p.beta * e);
     }
   }
-  run({}, Gemm<T>{p.transpose_a, p.transpose_b, p.m, p.n, p.k, T(p.alpha), a.data(), lda, b.data(),
-                  ldb, T(p.beta), c.data(), ldc});
+  run(test_device(), Gemm<T>{p.transpose_a, p.transpose_b, p.m, p.n, p.k, T(p.alpha), a.data(), lda,
+                             b.data(), ldb, T(p.beta), c.data(), ldc});
   const double norm =
       3 + std::abs(p.alpha) * p.k + std::abs(p.beta);  // sum of |alpha a b|, |beta c|
   expect_close(c, expected, norm, 2,
@@ -50,29 +51,34 @@ void check(const Problem& p) {
 }
 
 TYPED_TEST(GemmTest, MatchesTheSum) {
-  for (const bool ta : {false, true}) {
-    for (const bool tb : {false, true}) {
-      for (const std::int64_t m : {1, 7, 33}) {
-        for (const std::int64_t n : {1, 8, 31}) {
-          for (const std::int64_t k : {1, 9, 65}) check<TypeParam>({m, n, k, ta, tb});
+  for_each_variant<TypeParam>([] {
+    for (const bool ta : {false, true}) {
+      for (const bool tb : {false, true}) {
+        for (const std::int64_t m : {1, 7, 33}) {
+          for (const std::int64_t n : {1, 8, 31}) {
+            for (const std::int64_t k : {1, 9, 65}) check<TypeParam>({m, n, k, ta, tb});
+          }
         }
+        check<TypeParam>({150, 67, 131, ta, tb, -0.5, 2.0, 3});
+        check<TypeParam>({67, 150, 131, ta, tb, 1.5, 1.0, 5});
+        check<TypeParam>({300, 257, 150, ta, tb});  // several chunks of rows
+        check<TypeParam>({48, 600, 150, ta, tb});   // several chunks of columns
       }
-      check<TypeParam>({150, 67, 131, ta, tb, -0.5, 2.0, 3});
-      check<TypeParam>({67, 150, 131, ta, tb, 1.5, 1.0, 5});
-      check<TypeParam>({300, 257, 150, ta, tb});  // several chunks of rows
-      check<TypeParam>({48, 600, 150, ta, tb});   // several chunks of columns
     }
-  }
+  });
 }
 
 TYPED_TEST(GemmTest, EmptySizes) {
-  for (const double beta : {0.0, 1.0, 0.5}) {
-    check<TypeParam>({5, 3, 0, false, false, 1, beta});
-    check<TypeParam>({5, 3, 0, true, true, 1, beta});
-    check<TypeParam>({0, 3, 4, false, true, 1, beta});
-    check<TypeParam>({5, 0, 4, true, false, 1, beta});
-    check<TypeParam>({0, 0, 0, false, false, 1, beta});
-  }
+  for_each_variant<TypeParam>([] {
+    for (const double beta : {0.0, 1.0, 0.5}) {
+      check<TypeParam>({5, 3, 0, false, false, 1, beta});
+      check<TypeParam>({5, 3, 0, true, true, 1, beta});
+      check<TypeParam>({0, 3, 4, false, true, 1, beta});
+      check<TypeParam>({5, 0, 4, true, false, 1, beta});
+      check<TypeParam>({0, 0, 0, false, false, 1, beta});
+      check<TypeParam>({300, 5, 0, false, false, 1, beta, 3});
+    }
+  });
 }
 
 TYPED_TEST(GemmTest, NanAndInfinityReachTheirRowAndNoOther) {
@@ -80,15 +86,15 @@ TYPED_TEST(GemmTest, NanAndInfinityReachTheirRowAndNoOther) {
   const std::int64_t m = 9, n = 17, k = 5;
   Guarded<T> a(normals(m * k, 1)), b(normals(k * n, 2)), c(m * n);
   a[4 * k + 2] = std::numeric_limits<T>::quiet_NaN();
-  run({}, Gemm<T>{.m = m,
-                  .n = n,
-                  .k = k,
-                  .a = a.data(),
-                  .lda = k,
-                  .b = b.data(),
-                  .ldb = n,
-                  .c = c.data(),
-                  .ldc = n});
+  run(test_device(), Gemm<T>{.m = m,
+                             .n = n,
+                             .k = k,
+                             .a = a.data(),
+                             .lda = k,
+                             .b = b.data(),
+                             .ldb = n,
+                             .c = c.data(),
+                             .ldc = n});
   for (std::int64_t i = 0; i < m * n; ++i) EXPECT_EQ(std::isnan(c[i]), i / n == 4) << i;
 }
 
@@ -98,15 +104,15 @@ TYPED_TEST(GemmTest, SameBitsForAnyThreadCount) {
     expect_same_bits_for_any_thread_count([m = m, n = n] {
       const std::int64_t k = 150;
       Guarded<T> a(normals(m * k, 1)), b(normals(k * n, 2)), c(m * n);
-      run({}, Gemm<T>{.m = m,
-                      .n = n,
-                      .k = k,
-                      .a = a.data(),
-                      .lda = k,
-                      .b = b.data(),
-                      .ldb = n,
-                      .c = c.data(),
-                      .ldc = n});
+      run(test_device(), Gemm<T>{.m = m,
+                                 .n = n,
+                                 .k = k,
+                                 .a = a.data(),
+                                 .lda = k,
+                                 .b = b.data(),
+                                 .ldb = n,
+                                 .c = c.data(),
+                                 .ldc = n});
       return c.bits();
     });
   }

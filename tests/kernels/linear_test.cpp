@@ -1,6 +1,7 @@
 #include "kernels/matrix/linear.h"
 
 #include "tests/kernels/kernel_test.h"
+#include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -29,7 +30,7 @@ double activated(Activation activation, double x) {
 
 TYPED_TEST(LinearTest, MatchesTheFormula) {
   using T = TypeParam;
-  for_each_isa([] {
+  for_each_variant<T>([] {
     for (const auto activation : {Activation::none, Activation::relu, Activation::gelu,
                                   Activation::tanh, Activation::sigmoid}) {
       for (const auto& [rows, in, out] : {std::tuple{0, 3, 2},
@@ -54,28 +55,45 @@ TYPED_TEST(LinearTest, MatchesTheFormula) {
               expected[r * out + o] = activated(activation, sum);
             }
           }
-          run({}, LinearForward<T>{x.data(), weight.data(), bias ? b.data() : nullptr, activation,
-                                   pre.data(), y.data(), rows, in, out});
+          run(test_device(), LinearForward<T>{x.data(), weight.data(), bias ? b.data() : nullptr,
+                                              activation, pre.data(), y.data(), rows, in, out});
           const auto where = fmt::format("activation {} rows {} in {} out {} bias {}",
                                          static_cast<int>(activation), rows, in, out, bias);
           expect_close(y, expected, 5 + in, 2, where);
           expect_close(pre, z, 5 + in, 2, where);
+          Guarded<T> only(rows * out);  // without the pre-activation: another path on a device
+          run(test_device(), LinearForward<T>{x.data(), weight.data(), bias ? b.data() : nullptr,
+                                              activation, nullptr, only.data(), rows, in, out});
+          expect_close(only, expected, 5 + in, 2, where + " without pre_activation");
         }
       }
     }
   });
 }
 
-TYPED_TEST(LinearTest, SameBitsForAnyThreadCount) {
+TYPED_TEST(LinearTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
-  expect_same_bits_for_any_thread_count([] {
+  expect_same_bits<T>([] {
     const std::int64_t rows = 480, in = 150, out = 256;
     Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.1)), b(normals(out, 3)),
         y(rows * out);
-    run({}, LinearForward<T>{x.data(), weight.data(), b.data(), Activation::gelu, nullptr, y.data(),
-                             rows, in, out});
+    run(test_device(), LinearForward<T>{x.data(), weight.data(), b.data(), Activation::gelu,
+                                        nullptr, y.data(), rows, in, out});
     return y.bits();
   });
+}
+
+TEST(LinearTest, AnyArrayMayBeMisaligned) {
+  const std::int64_t rows = 7, in = 5, out = 36;
+  for (const auto activation : {Activation::none, Activation::relu, Activation::gelu}) {
+    expect_same_for_any_alignment(
+        {rows * in, out * in, out, rows * out, rows * out}, [&](const std::vector<float*>& p) {
+          run(test_device(),
+              LinearForward<float>{p[0], p[1], p[2], activation, p[3], p[4], rows, in, out});
+          run(test_device(),
+              LinearForward<float>{p[0], p[1], p[2], activation, nullptr, p[4], rows, in, out});
+        });
+  }
 }
 
 }  // namespace

@@ -1,0 +1,164 @@
+// kernels/cuda/blas.h on a GPU. cuBLAS is column-major: what it is given is the transposed product.
+#pragma once
+
+#include <cublasLt.h>
+#include <cublas_v2.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string_view>
+
+#include "core/error.h"
+#include "kernels/cuda/current_stream.h"
+#include "kernels/matrix/tf32.h"
+
+namespace cmir::kernels::cuda {
+
+inline void check_blas(cublasStatus_t status, std::string_view op, std::string_view call) {
+  if (status != CUBLAS_STATUS_SUCCESS) {
+    fail(ErrorKind::internal, op, "{}: {}", call, cublasGetStatusString(status));
+  }
+}
+
+/// The handles of one thread and GPU, with a workspace of their own: made by the first product,
+/// which therefore must not be captured in a graph.
+struct Blas {
+  static constexpr std::size_t kWorkspaceBytes = 32 << 20;  // NVIDIA's advice for an H100
+  cublasHandle_t handle = nullptr;
+  cublasLtHandle_t lt = nullptr;
+  void* workspace = nullptr;
+
+  explicit Blas(std::string_view op) {
+    check_blas(cublasCreate(&handle), op, "cublasCreate");
+    check_blas(cublasLtCreate(&lt), op, "cublasLtCreate");
+    const cudaError_t status = cudaMalloc(&workspace, kWorkspaceBytes);
+    require(status == cudaSuccess, op, "cudaMalloc of {} bytes for cuBLAS: {}", kWorkspaceBytes,
+            cudaGetErrorString(status));
+  }
+  ~Blas() {
+    cudaFree(workspace);
+    cublasLtDestroy(lt);
+    cublasDestroy(handle);
+  }
+  Blas(const Blas&) = delete;
+  Blas& operator=(const Blas&) = delete;
+
+  static Blas& of_thread(std::string_view op) {
+    thread_local std::map<int, std::unique_ptr<Blas>> blas;
+    int device = 0;
+    const cudaError_t status = cudaGetDevice(&device);
+    require(status == cudaSuccess, op, "cudaGetDevice: {}", cudaGetErrorString(status));
+    auto& of_device = blas[device];
+    if (of_device == nullptr) of_device = std::make_unique<Blas>(op);
+    return *of_device;
+  }
+};
+
+/// The product of g; k > 0.
+inline void product(const Gemm<float>& g) {
+  constexpr std::string_view op = Gemm<float>::name;
+  const Blas& blas = Blas::of_thread(op);
+  check_blas(cublasSetStream(blas.handle, current_stream()), op, "cublasSetStream");
+  // After every cublasSetStream, which goes back to a workspace of cuBLAS's own.
+  check_blas(cublasSetWorkspace(blas.handle, blas.workspace, Blas::kWorkspaceBytes), op,
+             "cublasSetWorkspace");
+  check_blas(cublasSetMathMode(blas.handle,
+                               tf32_allowed ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH),
+             op, "cublasSetMathMode");
+  const auto transposed = [](bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  check_blas(cublasSgemm_64(blas.handle, transposed(g.transpose_b), transposed(g.transpose_a), g.n,
+                            g.m, g.k, &g.alpha, g.b, g.ldb, g.a, g.lda, &g.beta, g.c, g.ldc),
+             op, "cublasSgemm");
+}
+
+/// Descriptors of cuBLASLt, destroyed at the end of the scope.
+template <auto kDestroy>
+struct Destroy {
+  template <class T>
+  void operator()(T* descriptor) const {
+    kDestroy(descriptor);
+  }
+};
+template <class Handle, auto kDestroy>
+using Descriptor = std::unique_ptr<std::remove_pointer_t<Handle>, Destroy<kDestroy>>;
+using Layout = Descriptor<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
+
+/// A row-major f32 matrix [rows, columns], which cuBLASLt sees as its transpose.
+inline Layout row_major(std::string_view op, std::int64_t rows, std::int64_t columns) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check_blas(cublasLtMatrixLayoutCreate(&layout, CUDA_R_32F, static_cast<std::uint64_t>(columns),
+                                        static_cast<std::uint64_t>(rows), columns),
+             op, "cublasLtMatrixLayoutCreate");
+  return Layout(layout);
+}
+
+/// The largest power of two up to 256 that divides the address.
+inline std::uint32_t alignment_of(const void* place) {
+  const auto address = reinterpret_cast<std::uintptr_t>(place) | 256;
+  return static_cast<std::uint32_t>(address & (~address + 1));
+}
+
+/// y^T = weight x^T: its description with the epilogue.
+inline auto linear_description(const LinearForward<float>& a, bool bias, bool relu) {
+  constexpr std::string_view op = LinearForward<float>::name;
+  cublasLtMatmulDesc_t description = nullptr;
+  check_blas(cublasLtMatmulDescCreate(
+                 &description, tf32_allowed ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+                 CUDA_R_32F),
+             op, "cublasLtMatmulDescCreate");
+  Descriptor<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy> owner(description);
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+    check_blas(cublasLtMatmulDescSetAttribute(description, attribute, &value, sizeof(value)), op,
+               "cublasLtMatmulDescSetAttribute");
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE,
+      bias ? (relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
+           : (relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT));
+  if (bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, a.bias);
+  return owner;
+}
+
+/// What an algorithm may use: the workspace, and no more alignment than there is.
+inline auto linear_preference(const LinearForward<float>& a) {
+  constexpr std::string_view op = LinearForward<float>::name;
+  cublasLtMatmulPreference_t preference = nullptr;
+  check_blas(cublasLtMatmulPreferenceCreate(&preference), op, "cublasLtMatmulPreferenceCreate");
+  Descriptor<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy> owner(preference);
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+    check_blas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+               op, "cublasLtMatmulPreferenceSetAttribute");
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{Blas::kWorkspaceBytes});
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(a.weight));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(a.x));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(a.y));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(a.y));
+  return owner;
+}
+
+/// a.y = x weight^T, with `bias` its bias and with `relu` the larger of that and 0; in > 0. No
+/// other activation, and no pre_activation.
+inline void linear_product(const LinearForward<float>& a, bool bias, bool relu) {
+  constexpr std::string_view op = LinearForward<float>::name;
+  const Blas& blas = Blas::of_thread(op);
+  const auto description = linear_description(a, bias, relu);
+  const auto preference = linear_preference(a);
+  const Layout weight = row_major(op, a.out, a.in), x = row_major(op, a.rows, a.in),
+               y = row_major(op, a.rows, a.out);
+  cublasLtMatmulHeuristicResult_t best{};
+  int found = 0;
+  check_blas(cublasLtMatmulAlgoGetHeuristic(blas.lt, description.get(), weight.get(), x.get(),
+                                            y.get(), y.get(), preference.get(), 1, &best, &found),
+             op, "cublasLtMatmulAlgoGetHeuristic");
+  check_blas(found > 0 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED, op,
+             "cublasLtMatmulAlgoGetHeuristic");
+  const float alpha = 1, beta = 0;
+  check_blas(cublasLtMatmul(blas.lt, description.get(), &alpha, a.weight, weight.get(), a.x,
+                            x.get(), &beta, a.y, y.get(), a.y, y.get(), &best.algo, blas.workspace,
+                            Blas::kWorkspaceBytes, current_stream()),
+             op, "cublasLtMatmul");
+}
+
+}  // namespace cmir::kernels::cuda

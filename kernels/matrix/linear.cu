@@ -1,0 +1,54 @@
+#include "kernels/matrix/linear.h"
+
+#include "kernels/cuda/activation_math.cuh"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/map.cuh"
+
+namespace cmir::kernels::CMIR_DEVICE {
+namespace {
+
+/// What the product left to do: y += bias, pre_activation = y, y = activation(y).
+template <Activation activation>
+struct Epilogue {
+  const float* bias;  // or null
+  float* pre_activation;
+  float* y;
+  std::int64_t out;
+  bool has_product;  // else y is not read, and taken as 0
+
+  template <int N>
+  __device__ void operator()(std::int64_t row, std::int64_t column) const {
+    const std::int64_t i = row * out + column;
+    Vector<float, N> z{};
+    if (has_product) z = load_vector<float, N>(y + i);
+    if (bias != nullptr) {
+      const auto b = load_vector<float, N>(bias + column);
+      for (int k = 0; k < N; ++k) z[k] += b[k];
+    }
+    if (pre_activation != nullptr) store_vector(pre_activation + i, z);
+    for (int k = 0; k < N; ++k) z[k] = activate<activation>(z[k]);
+    store_vector(y + i, z);
+  }
+};
+
+void linear(const LinearForward<float>& a) {
+  if (a.rows == 0 || a.out == 0) return;
+  const bool has_product = a.in > 0;
+  // cuBLASLt asks 16 bytes of a bias; an activation's input is wanted before it is applied.
+  const bool bias = has_product && a.bias != nullptr && are_vector_aligned(a.bias);
+  const bool none = a.activation == Activation::none, relu = a.activation == Activation::relu;
+  const bool all =
+      has_product && a.pre_activation == nullptr && (none || relu) && (bias || a.bias == nullptr);
+  if (has_product) linear_product(a, bias, all && relu);
+  if (all) return;
+  dispatch_activation(a.activation, [&]<Activation activation>() {
+    launch_map(
+        Epilogue<activation>{bias ? nullptr : a.bias, a.pre_activation, a.y, a.out, has_product},
+        a.rows, a.out, are_vector_aligned(bias ? nullptr : a.bias, a.pre_activation, a.y));
+  });
+}
+
+const RegisterDevice registered{&linear};
+
+}  // namespace
+}  // namespace cmir::kernels::CMIR_DEVICE
