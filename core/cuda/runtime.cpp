@@ -12,7 +12,6 @@
 #include <mutex>
 
 #include "core/cuda/check.h"
-#include "core/cuda/fill.h"
 #include "core/error.h"
 #include "core/range.h"
 
@@ -350,7 +349,22 @@ void copy_on_device(void* to, const void* from, std::size_t bytes) {
 }
 
 void fill(void* device, const void* element, std::size_t element_bytes, std::int64_t count) {
-  check(launch_fill(device, element, element_bytes, count, stream_for_writing().handle()), "fill");
+  if (count == 0) return;
+  const auto* value = static_cast<const unsigned char*>(element);
+  auto* begin = static_cast<std::byte*>(device);
+  const std::size_t bytes = element_bytes * static_cast<std::size_t>(count);
+  cudaStream_t stream = stream_for_writing().handle();
+  if (std::all_of(value, value + element_bytes, [&](auto byte) { return byte == value[0]; })) {
+    return check(cudaMemsetAsync(begin, value[0], bytes, stream), "cudaMemsetAsync");
+  }
+  for (std::size_t i = 0; i < element_bytes; ++i) {
+    check(cudaMemsetAsync(begin + i, value[i], 1, stream), "cudaMemsetAsync");
+  }
+  for (std::size_t done = element_bytes; done < bytes; done *= 2) {
+    check(cudaMemcpyAsync(begin + done, begin, std::min(done, bytes - done),
+                          cudaMemcpyDeviceToDevice, stream),
+          "cudaMemcpyAsync on the device");
+  }
 }
 
 CachingAllocator& device_allocator(int index) {

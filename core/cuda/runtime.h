@@ -115,8 +115,9 @@ void copy_to_device(void* device, const void* host, std::size_t bytes);
 void copy_to_host(void* host, const void* device, std::size_t bytes);
 /// The ranges may overlap.
 void copy_on_device(void* to, const void* from, std::size_t bytes);
-/// Sets `count` elements of `element_bytes` (1, 2, 4 or 8) to the one at `element`, on the current
-/// stream.
+/// Sets `count` elements of `element_bytes` to the one at `element`, on the current stream: by a
+/// memset where its bytes are equal (0), else by copies that double what is filled. Both can be
+/// captured.
 void fill(void* device, const void* element, std::size_t element_bytes, std::int64_t count);
 
 CachingAllocator& device_allocator(int index);

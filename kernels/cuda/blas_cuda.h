@@ -9,8 +9,8 @@
 #include <memory>
 #include <string_view>
 
+#include "core/cuda/runtime.h"
 #include "core/error.h"
-#include "kernels/cuda/current_stream.h"
 #include "kernels/matrix/tf32.h"
 
 namespace cmir::kernels::cuda {
@@ -59,7 +59,8 @@ struct Blas {
 inline void product(const Gemm<float>& g) {
   constexpr std::string_view op = Gemm<float>::name;
   const Blas& blas = Blas::of_thread(op);
-  check_blas(cublasSetStream(blas.handle, current_stream()), op, "cublasSetStream");
+  check_blas(cublasSetStream(blas.handle, ::cmir::cuda::current_stream().handle()), op,
+             "cublasSetStream");
   // After every cublasSetStream, which goes back to a workspace of cuBLAS's own.
   check_blas(cublasSetWorkspace(blas.handle, blas.workspace, Blas::kWorkspaceBytes), op,
              "cublasSetWorkspace");
@@ -157,7 +158,7 @@ inline void linear_product(const LinearForward<float>& a, bool bias, bool relu) 
   const float alpha = 1, beta = 0;
   check_blas(cublasLtMatmul(blas.lt, description.get(), &alpha, a.weight, weight.get(), a.x,
                             x.get(), &beta, a.y, y.get(), a.y, y.get(), &best.algo, blas.workspace,
-                            Blas::kWorkspaceBytes, current_stream()),
+                            Blas::kWorkspaceBytes, ::cmir::cuda::current_stream().handle()),
              op, "cublasLtMatmul");
 }
 

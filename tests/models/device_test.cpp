@@ -1,4 +1,5 @@
-// Training and evaluation on another device than the CPU, with the CPU's kernels there.
+// Training and evaluation on another device than the CPU: mostly with the CPU's kernels there, so
+// that the bits can be compared.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -203,6 +204,36 @@ TEST_F(DeviceTest, BatchesArriveOnTheDeviceInOrder) {
       EXPECT_EQ(next->input.modalities.at("audio").offsets.device(), Device{});
     }
     EXPECT_FALSE(batches.next());
+  }
+}
+
+/// Every loss term of every step, by name.
+std::vector<LossValues> losses_on(const std::string& device, const std::string& framework) {
+  Config config = config_on(device);
+  config.model.framework = framework;
+  std::vector<LossValues> losses;
+  TrainOptions options;
+  options.on_step = [&](const StepReport& report) { losses.push_back(report.losses); };
+  train(config, prepare_data(config, small_dataset()), 1, options);
+  return losses;
+}
+
+// The CUDA kernels themselves, on the host model: here nothing borrows the CPU's.
+TEST(CudaKernels, TrainToTheLossesOfTheCpu) {
+  for (const std::string framework : {"cmir", "vanilla"}) {
+    const auto cpu = losses_on("cpu", framework), simt = losses_on("simt", framework);
+    ASSERT_EQ(cpu.size(), simt.size());
+    ASSERT_GT(cpu.size(), 4U);
+    for (std::size_t step = 0; step < cpu.size(); ++step) {
+      ASSERT_EQ(cpu[step].size(), simt[step].size());
+      for (const auto& [term, value] : cpu[step]) {
+        // Sums in another order, through a few steps of AdamW, whose first ones amplify a
+        // difference.
+        EXPECT_NEAR(simt[step].at(term), value, 1e-3 * std::max(1.0, std::abs(value)))
+            << framework << ", step " << step << ", " << term;
+      }
+    }
+    EXPECT_EQ(simt, losses_on("simt", framework)) << "not the same bits from run to run";
   }
 }
 
