@@ -40,7 +40,9 @@ std::set<std::string> kernels_in_the_tree() {
 class EveryCudaKernel : public ::testing::Environment {
   void TearDown() override {
     if (std::getenv("CMIR_EVERY_KERNEL") == nullptr) return;
-    const std::set<std::string> ran = kernels::simt::kernels_run(), all = kernels_in_the_tree();
+    const std::set<std::string> all = kernels_in_the_tree();
+    std::set<std::string> ran = kernels::simt::kernels_run();
+    std::erase_if(ran, [&](const std::string& name) { return !all.contains(name); });  // the tests'
     fmt::print("{} of {} CUDA kernels ran on the host model: {}\n", ran.size(), all.size(),
                fmt::join(ran, ", "));
     EXPECT_EQ(ran, all);

@@ -131,7 +131,7 @@ TEST_F(Commands, WrongUsageSaysWhatIsAllowed) {
   expect_error({"train"}, 2, {"config is required"});
   expect_error({"train", "synthetic", "--colour"}, 2, {"--colour"});
   expect_error({"train", "synthetic", "--threads", "0"}, 2, {"--threads", "1 to 4096"});
-  expect_error({"train", "synthetic", "--device", "cuda"}, 2, {"'cuda'", "use --device cpu"});
+  expect_error({"train", "synthetic", "--device", "gpu"}, 2, {"'gpu' is none of cpu, cuda"});
   expect_error({"train", "synthetic", "--seeds", "-1"}, 2, {"training.seeds", "-1"});
   expect_error({"train", "synthetic", "--set", "loss.environmnts=2"}, 2,
                {"unknown key 'loss.environmnts'", "did you mean 'loss.environments'"});
