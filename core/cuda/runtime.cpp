@@ -144,7 +144,7 @@ void refuse_in_capture(const Stream& stream) {
 
 /// The current stream, when it is to write to memory that the allocator gave out: what the compute
 /// stream was given before may use it still.
-const Stream& stream_for_writing() {
+const Stream& stream_after_compute() {
   const Stream& stream = current_stream();
   if (&stream != &compute_stream()) stream.wait_for(compute_stream());
   return stream;
@@ -303,7 +303,7 @@ StreamScope::StreamScope(Stream& stream) : outer_(chosen_stream) { chosen_stream
 StreamScope::~StreamScope() { chosen_stream = outer_; }
 
 void copy_to_device(void* device, const void* host, std::size_t bytes) {
-  const Stream& stream = stream_for_writing();
+  const Stream& stream = stream_after_compute();
   refuse_in_capture(stream);
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t chunk = std::min(bytes - done, kStagingChunk);
@@ -318,7 +318,7 @@ void copy_to_device(void* device, const void* host, std::size_t bytes) {
 }
 
 void copy_to_host(void* host, const void* device, std::size_t bytes) {
-  const Stream& stream = current_stream();
+  const Stream& stream = stream_after_compute();
   refuse_in_capture(stream);
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t chunk = std::min(bytes - done, kStagingChunk);
@@ -337,7 +337,7 @@ void copy_on_device(void* to, const void* from, std::size_t bytes) {
   const auto target = reinterpret_cast<std::uintptr_t>(to);
   const auto source = reinterpret_cast<std::uintptr_t>(from);
   const auto copy = [&](void* a, const void* b) {
-    check(cudaMemcpyAsync(a, b, bytes, cudaMemcpyDeviceToDevice, stream_for_writing().handle()),
+    check(cudaMemcpyAsync(a, b, bytes, cudaMemcpyDeviceToDevice, stream_after_compute().handle()),
           "cudaMemcpyAsync on the device");
   };
   if (target >= source + bytes || source >= target + bytes) return copy(to, from);
@@ -353,7 +353,7 @@ void fill(void* device, const void* element, std::size_t element_bytes, std::int
   const auto* value = static_cast<const unsigned char*>(element);
   auto* begin = static_cast<std::byte*>(device);
   const std::size_t bytes = element_bytes * static_cast<std::size_t>(count);
-  cudaStream_t stream = stream_for_writing().handle();
+  cudaStream_t stream = stream_after_compute().handle();
   if (std::all_of(value, value + element_bytes, [&](auto byte) { return byte == value[0]; })) {
     return check(cudaMemsetAsync(begin, value[0], bytes, stream), "cudaMemsetAsync");
   }

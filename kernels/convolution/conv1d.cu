@@ -203,7 +203,8 @@ void backward_weight(const Conv1dBackwardWeight<float>& a) {
     launch(weight_sums_kernel, tiles_of(s.window() + 1, s.out, chunks), a.x, a.offsets, a.dy,
            a.workspace, s, grain);
   }
-  launch_map(MergedSum{a, chunks}, s.window() + 1, s.out, are_vector_aligned(a.workspace, a.dbias));
+  launch_map(MergedSum{a, chunks}, s.window() + 1, s.out,
+             s.out % kVectorSize<float> == 0 && are_vector_aligned(a.workspace, a.dbias));
 }
 
 const RegisterDevice registered{&forward, &backward_input, &backward_weight};

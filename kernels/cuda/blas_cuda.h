@@ -5,7 +5,6 @@
 #include <cublas_v2.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <string_view>
 
@@ -36,31 +35,23 @@ struct Blas {
     require(status == cudaSuccess, op, "cudaMalloc of {} bytes for cuBLAS: {}", kWorkspaceBytes,
             cudaGetErrorString(status));
   }
-  ~Blas() {
-    cudaFree(workspace);
-    cublasLtDestroy(lt);
-    cublasDestroy(handle);
-  }
   Blas(const Blas&) = delete;
   Blas& operator=(const Blas&) = delete;
 
+  /// The calling thread's, for the process's device, which current_stream() must have made the
+  /// thread's. Never destroyed: threads end after CUDA does, and graphs keep the workspace.
   static Blas& of_thread(std::string_view op) {
-    thread_local std::map<int, std::unique_ptr<Blas>> blas;
-    int device = 0;
-    const cudaError_t status = cudaGetDevice(&device);
-    require(status == cudaSuccess, op, "cudaGetDevice: {}", cudaGetErrorString(status));
-    auto& of_device = blas[device];
-    if (of_device == nullptr) of_device = std::make_unique<Blas>(op);
-    return *of_device;
+    thread_local Blas* const blas = new Blas(op);
+    return *blas;
   }
 };
 
 /// The product of g; k > 0.
 inline void product(const Gemm<float>& g) {
   constexpr std::string_view op = Gemm<float>::name;
+  cudaStream_t stream = ::cmir::cuda::current_stream().handle();
   const Blas& blas = Blas::of_thread(op);
-  check_blas(cublasSetStream(blas.handle, ::cmir::cuda::current_stream().handle()), op,
-             "cublasSetStream");
+  check_blas(cublasSetStream(blas.handle, stream), op, "cublasSetStream");
   // After every cublasSetStream, which goes back to a workspace of cuBLAS's own.
   check_blas(cublasSetWorkspace(blas.handle, blas.workspace, Blas::kWorkspaceBytes), op,
              "cublasSetWorkspace");
@@ -143,6 +134,7 @@ inline auto linear_preference(const LinearForward<float>& a) {
 /// other activation, and no pre_activation.
 inline void linear_product(const LinearForward<float>& a, bool bias, bool relu) {
   constexpr std::string_view op = LinearForward<float>::name;
+  cudaStream_t stream = ::cmir::cuda::current_stream().handle();
   const Blas& blas = Blas::of_thread(op);
   const auto description = linear_description(a, bias, relu);
   const auto preference = linear_preference(a);
@@ -158,7 +150,7 @@ inline void linear_product(const LinearForward<float>& a, bool bias, bool relu) 
   const float alpha = 1, beta = 0;
   check_blas(cublasLtMatmul(blas.lt, description.get(), &alpha, a.weight, weight.get(), a.x,
                             x.get(), &beta, a.y, y.get(), a.y, y.get(), &best.algo, blas.workspace,
-                            Blas::kWorkspaceBytes, ::cmir::cuda::current_stream().handle()),
+                            Blas::kWorkspaceBytes, stream),
              op, "cublasLtMatmul");
 }
 

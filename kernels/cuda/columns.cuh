@@ -36,8 +36,10 @@ __device__ void sum_over_y(T (&sums)[kCount]) {
 /// sums[s * N + k] is sum s of column + k.
 template <int N, class F>
 __global__ void columns_kernel(F f, std::int64_t rows, std::int64_t width, std::int64_t grain) {
-  const std::int64_t column = (std::int64_t{blockIdx.y} * blockDim.x + threadIdx.x) * N;
-  const std::int64_t begin = blockIdx.x * grain, end = min(rows, begin + grain);
+  const std::int64_t tiles = (width / N + blockDim.x - 1) / blockDim.x;
+  const std::int64_t chunk = blockIdx.x / tiles;
+  const std::int64_t column = (blockIdx.x % tiles * blockDim.x + threadIdx.x) * N;
+  const std::int64_t begin = chunk * grain, end = min(rows, begin + grain);
   typename F::Sum sums[F::kSums * N] = {};
   if (column < width) {
     for (std::int64_t row = begin + threadIdx.y; row < end; row += blockDim.y) {
@@ -45,7 +47,7 @@ __global__ void columns_kernel(F f, std::int64_t rows, std::int64_t width, std::
     }
   }
   sum_over_y(sums);
-  if (threadIdx.y == 0 && column < width) f.template store<N>(blockIdx.x, column, sums);
+  if (threadIdx.y == 0 && column < width) f.template store<N>(chunk, column, sums);
 }
 
 /// Blocks of up to 32 threads along the columns, so that a warp reads whole cache lines where there
@@ -53,8 +55,7 @@ __global__ void columns_kernel(F f, std::int64_t rows, std::int64_t width, std::
 inline LaunchConfig columns_configuration(std::int64_t chunks, std::int64_t width, int n) {
   const auto x = static_cast<unsigned>(std::min<std::int64_t>(32, width / n));
   const std::int64_t tiles = (width / n + x - 1) / x;
-  return {.grid = dim3(static_cast<unsigned>(chunks), static_cast<unsigned>(tiles)),
-          .block = dim3(x, kColumnBlock / x)};
+  return {.grid = dim3(static_cast<unsigned>(chunks * tiles)), .block = dim3(x, kColumnBlock / x)};
 }
 
 /// Sums over each chunk of `grain` rows; over no rows there is one chunk, of zeros. `aligned`: as

@@ -29,7 +29,7 @@
 
 #include "kernels/cuda/launch_cuda.h"
 
-#define CMIR_SHARED(type, name, ...) __shared__ type name __VA_ARGS__
+#define CMIR_SHARED(type, name, ...) __shared__ __align__(16) type name __VA_ARGS__
 #define CMIR_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char cmir_dynamic_shared[]; \
   ::cmir::kernels::cuda::SharedPointer<type> name = reinterpret_cast<type*>(cmir_dynamic_shared)

@@ -45,8 +45,10 @@ template <class... Parameters>
 void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
             std::type_identity_t<Parameters>... arguments) {
   const auto* address = reinterpret_cast<const void*>(kernel);
-  constexpr std::size_t without_opt_in = 48 * 1024;
-  if (config.shared_bytes > without_opt_in) {
+  // First of all: it also makes the process's device this thread's.
+  cudaStream_t stream = ::cmir::cuda::current_stream().handle();
+  // Without it, dynamic and static shared memory together are limited to 48 KiB.
+  if (config.shared_bytes > 0) {
     check_launch(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                       static_cast<int>(config.shared_bytes)),
                  "cudaFuncSetAttribute", address, config);
@@ -55,7 +57,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
   launch_config.gridDim = config.grid;
   launch_config.blockDim = config.block;
   launch_config.dynamicSmemBytes = config.shared_bytes;
-  launch_config.stream = ::cmir::cuda::current_stream().handle();
+  launch_config.stream = stream;
   check_launch(cudaLaunchKernelEx(&launch_config, kernel, arguments...), "cudaLaunchKernelEx",
                address, config);
 }

@@ -14,12 +14,13 @@ struct ForwardRow {
   __device__ void operator()(std::int64_t row, std::int64_t first) const {
     const T* x = a.x + row * a.width;
     const auto width = static_cast<T>(a.width);
+    const T origin = a.width > 0 ? x[0] : T{0};
     T sum = 0, squares = 0;
     for (std::int64_t j = first; j < a.width; j += kThreads * N) {
       const auto vector = load_vector<T, N>(x + j);
-      for (int k = 0; k < N; ++k) sum += vector[k];
+      for (int k = 0; k < N; ++k) sum += vector[k] - origin;
     }
-    const T mean = row_reduce<kThreads>(sum, Sum{}) / width;
+    const T mean = origin + row_reduce<kThreads>(sum, Sum{}) / width;
     for (std::int64_t j = first; j < a.width; j += kThreads * N) {
       const auto vector = load_vector<T, N>(x + j);
       for (int k = 0; k < N; ++k) squares += (vector[k] - mean) * (vector[k] - mean);

@@ -147,7 +147,9 @@ class Runner {
   void drop_checkpoint_of_another_run(std::size_t i) const {
     if (options_.directory.empty()) return;
     const auto stored = checkpoint_description(directory(i));
-    if (!stored || (stored->config == trials_[i].config && stored->seed == trials_[i].seed)) return;
+    if (!stored ||
+        (stored->config == without_device(trials_[i].config) && stored->seed == trials_[i].seed))
+      return;
     const auto file = directory(i) / kCheckpointFile;
     fmt::print(stderr, "{} is of another configuration or seed: training starts anew\n",
                file.string());

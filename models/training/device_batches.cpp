@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/cuda/runtime.h"
+#include "core/error.h"
 
 namespace cmir {
 
@@ -11,7 +12,11 @@ DeviceBatches::DeviceBatches(Prefetcher& batches, InputOf input_of, Device devic
 
 DeviceBatches::~DeviceBatches() {
   // The memory of a batch that nobody took is free now; who gets it must come after its copy.
-  if (ahead_) cuda::compute_stream().wait_for(cuda::copy_stream());
+  if (!started_) return;
+  try {
+    cuda::compute_stream().wait_for(cuda::copy_stream());
+  } catch (const Error&) {  // the device has failed: whoever waits for it says so
+  }
 }
 
 std::optional<DeviceBatch> DeviceBatches::next() {

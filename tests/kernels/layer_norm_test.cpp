@@ -87,7 +87,8 @@ TYPED_TEST(LayerNormTest, ALargeMeanKeepsTheVariance) {
   for (std::size_t j = 0; j < x.size(); ++j) x[j] = base + (j % 2 == 0 ? 0 : 2);
   for_each_variant<T>([&] {
     Run<T> r(x, 1, 150);
-    EXPECT_NEAR(r.rstd[0], 1 / std::sqrt(1 + 1e-5), 1e-2);
+    EXPECT_NEAR(r.rstd[0], 1 / std::sqrt(1 + 1e-5), 1e-6);
+    EXPECT_EQ(r.mean[0], T(base + 1));
   });
 }
 

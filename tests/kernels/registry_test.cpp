@@ -1,5 +1,5 @@
 // Walks the registry of kernels: each must be there for every instruction set, or a program would
-// silently run a slower variant than its CPU could.
+// silently run a slower variant than its CPU could; and each for f32 must have a CUDA twin.
 #include <gtest/gtest.h>
 
 #include "kernels/kernel.h"
@@ -15,6 +15,12 @@ TEST(KernelRegistry, EveryKernelHasEveryInstructionSet) {
       EXPECT_TRUE(kernel.cpu[static_cast<int>(isa)])
           << kernel.name << " has no variant for " << cmir::kernels::name_of(isa);
     }
+  }
+}
+
+TEST(KernelRegistry, EveryF32KernelHasACudaTwin) {
+  for (const KernelInfo& kernel : registered_kernels()) {
+    if (kernel.name.ends_with("<f32>")) EXPECT_TRUE(kernel.simt) << kernel.name;
   }
 }
 

@@ -57,11 +57,17 @@ class TrialTest : public ::testing::Test {
 };
 
 TEST_F(TrialTest, GoesOnFromACheckpointOfTheSameRun) {
-  interrupt(config_);
-  const Outcome resumed = run(config_, folder_.path());
-  EXPECT_EQ(resumed.said, "");
-  EXPECT_EQ(resumed.result.metrics, run(config_).result.metrics);
-  EXPECT_FALSE(fs::exists(checkpoint()));
+  for (const std::string device : {"cpu", "simt"}) {
+    SCOPED_TRACE(device);
+    Config config = config_;
+    config.training.device = device;
+    fs::remove_all(folder_ / "trials");
+    interrupt(config);
+    const Outcome resumed = run(config, folder_.path());
+    EXPECT_EQ(resumed.said, "");
+    EXPECT_EQ(resumed.result.metrics, run(config).result.metrics);
+    EXPECT_FALSE(fs::exists(checkpoint()));
+  }
 }
 
 TEST_F(TrialTest, StartsAnewWhereTheCheckpointIsOfAnotherConfigurationAndSaysSo) {
