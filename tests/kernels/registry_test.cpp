@@ -20,7 +20,9 @@ TEST(KernelRegistry, EveryKernelHasEveryInstructionSet) {
 
 TEST(KernelRegistry, EveryF32KernelHasACudaTwin) {
   for (const KernelInfo& kernel : registered_kernels()) {
-    if (kernel.name.ends_with("<f32>")) EXPECT_TRUE(kernel.simt) << kernel.name;
+    if (kernel.name.ends_with("<f32>")) {
+      EXPECT_TRUE(kernel.simt) << kernel.name;
+    }
   }
 }
 
