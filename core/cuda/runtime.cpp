@@ -367,6 +367,14 @@ void fill(void* device, const void* element, std::size_t element_bytes, std::int
   }
 }
 
+void* allocate_managed(std::size_t bytes) {
+  enter();
+  void* block = nullptr;
+  check(cudaMallocManaged(&block, bytes, cudaMemAttachGlobal), "cudaMallocManaged");
+  return block;
+}
+void free_managed(void* block) noexcept { (void)cudaFree(block); }
+
 CachingAllocator& device_allocator(int index) {
   use_device(index);
   static auto* allocator = new CachingAllocator(std::make_unique<DeviceMemory>(index));

@@ -120,6 +120,12 @@ void copy_on_device(void* to, const void* from, std::size_t bytes);
 /// captured.
 void fill(void* device, const void* element, std::size_t element_bytes, std::int64_t count);
 
+/// Memory that the host and the device both reach at one address; at most what the device has free.
+/// Between work that uses it and the host's next access lies a synchronise(). Freeing waits for the
+/// device, and has no error.
+void* allocate_managed(std::size_t bytes);
+void free_managed(void* block) noexcept;
+
 CachingAllocator& device_allocator(int index);
 /// Page-locked host memory, from which the device copies without waiting.
 CachingAllocator& pinned_allocator();

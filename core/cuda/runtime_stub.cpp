@@ -46,6 +46,9 @@ void copy_to_host(void*, const void*, std::size_t) { refuse(); }
 void copy_on_device(void*, const void*, std::size_t) { refuse(); }
 void fill(void*, const void*, std::size_t, std::int64_t) { refuse(); }
 
+void* allocate_managed(std::size_t) { refuse(); }
+void free_managed(void*) noexcept {}
+
 CachingAllocator& device_allocator(int) { refuse(); }
 CachingAllocator& pinned_allocator() { refuse(); }
 

@@ -78,6 +78,7 @@ TEST(CudaWithoutAGpu, EverythingSaysWhyNot) {
   expect_reason(message_of([] { cuda::synchronise(); }));
   expect_reason(message_of([] { cuda::Graph graph; }));
   expect_reason(message_of([] { cuda::pinned_allocator().allocate(64); }));
+  expect_reason(message_of([] { cuda::allocate_managed(64); }));
 }
 
 // ---- What needs a GPU

@@ -21,9 +21,9 @@ const std::vector<std::int64_t> kSizes = {7, 0, 33, 1, 20000, 0, 65};
 template <class T>
 struct Case {
   std::vector<std::unique_ptr<Guarded<T>>> p, g, m, v;
-  std::vector<AdamWTensor<T>> tensors;
-  std::vector<const T*> gradients;
-  std::vector<std::int64_t> offsets{0};
+  Shared<AdamWTensor<T>> tensors;
+  Shared<const T*> gradients;
+  Shared<std::int64_t> offsets{0};
 
   Case() {
     for (std::size_t i = 0; i < kSizes.size(); ++i) {
@@ -53,12 +53,12 @@ struct Case {
             3};
   }
   SquaredNormPartial norm() {
-    std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
-    SquaredNormPartial result{NAN, 99};
-    run(test_device(),
-        SquaredNorm<T>{gradients.data(), offsets.data(),
-                       static_cast<std::int64_t>(gradients.size()), workspace.data(), &result});
-    return result;
+    Shared<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
+    Shared<SquaredNormPartial> result{{NAN, 99}};
+    run(test_device(), SquaredNorm<T>{gradients.data(), offsets.data(),
+                                      static_cast<std::int64_t>(gradients.size()), workspace.data(),
+                                      result.data()});
+    return result[0];
   }
 };
 
@@ -140,52 +140,59 @@ TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
 
 TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
   for_each_variant<TypeParam>([] {
-    const std::int64_t offsets[] = {0};
-    run(test_device(), AdamWStep<TypeParam>{nullptr, offsets, 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
-    SquaredNormPartial result{NAN, 99};
-    run(test_device(), SquaredNorm<TypeParam>{nullptr, offsets, 0, nullptr, &result});
-    EXPECT_EQ(result.sum, 0);
-    EXPECT_EQ(result.nonfinite_tensor, -1);
+    const Shared<std::int64_t> offsets{0};
+    run(test_device(),
+        AdamWStep<TypeParam>{nullptr, offsets.data(), 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+    Shared<SquaredNormPartial> result{{NAN, 99}};
+    run(test_device(), SquaredNorm<TypeParam>{nullptr, offsets.data(), 0, nullptr, result.data()});
+    EXPECT_EQ(result[0].sum, 0);
+    EXPECT_EQ(result[0].nonfinite_tensor, -1);
   });
 }
 
 TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
-  test_device() = {DeviceType::simt};
-  {
-    const std::int64_t offsets[] = {0, 3, 528 * 2048 + 5};  // blocks times elements of a chunk
-    const std::int64_t count = offsets[2];
-    Guarded<float> p(count, 1.0F), g(count, 1.0F), m(count, 0.0F), v(count, 0.0F);
-    const AdamWTensor<float> tensors[] = {{&p[0], &g[0], &m[0], &v[0]},
-                                          {&p[3], &g[3], &m[3], &v[3]}};
-    run(test_device(), AdamWStep<float>{tensors, offsets, 2, 0.5, 0, 0.9, 0.99, 1e-8, 1, 1});
-    EXPECT_TRUE(std::ranges::all_of(p.span(), [](float x) { return std::abs(x - 0.5F) < 1e-5F; }));
-  }
-  const std::int64_t offsets[] = {0, 528 * kSquaredNormGrain + 3};
-  Guarded<float> x(offsets[1], 2.0F);
-  const float* tensors[] = {x.data()};
-  std::vector<SquaredNormPartial> workspace(squared_norm_workspace(offsets[1]));
-  SquaredNormPartial result{};
-  run(test_device(), SquaredNorm<float>{tensors, offsets, 1, workspace.data(), &result});
-  EXPECT_EQ(result.sum, 4.0 * static_cast<double>(offsets[1]));
-  test_device() = {};
+  for_each_cuda_device([] {
+    {
+      const Shared<std::int64_t> offsets = {0, 3,
+                                            528 * 2048 + 5};  // blocks times elements of a chunk
+      const std::int64_t count = offsets[2];
+      Guarded<float> p(count, 1.0F), g(count, 1.0F), m(count, 0.0F), v(count, 0.0F);
+      const Shared<AdamWTensor<float>> tensors = {{&p[0], &g[0], &m[0], &v[0]},
+                                                  {&p[3], &g[3], &m[3], &v[3]}};
+      run(test_device(),
+          AdamWStep<float>{tensors.data(), offsets.data(), 2, 0.5, 0, 0.9, 0.99, 1e-8, 1, 1});
+      EXPECT_TRUE(
+          std::ranges::all_of(p.span(), [](float x) { return std::abs(x - 0.5F) < 1e-5F; }));
+    }
+    const Shared<std::int64_t> offsets = {0, 528 * kSquaredNormGrain + 3};
+    Guarded<float> x(offsets[1], 2.0F);
+    const Shared<const float*> tensors = {x.data()};
+    Shared<SquaredNormPartial> workspace(squared_norm_workspace(offsets[1]));
+    Shared<SquaredNormPartial> result(1);
+    run(test_device(),
+        SquaredNorm<float>{tensors.data(), offsets.data(), 1, workspace.data(), result.data()});
+    EXPECT_EQ(result[0].sum, 4.0 * static_cast<double>(offsets[1]));
+  });
 }
 
 TEST(OptimizerKernelTest, AnyArrayMayBeMisaligned) {
-  const std::int64_t offsets[] = {0, 5, 5, 5000};
+  const Shared<std::int64_t> offsets = {0, 5, 5, 5000};
   expect_same_for_any_alignment(
       {5, 5, 5, 5, 4995, 4995, 4995, 4995}, [&](const std::vector<float*>& p) {
         for (const int second_moment : {3, 7}) {
           const std::int64_t count = second_moment == 3 ? 5 : 4995;
           for (std::int64_t i = 0; i < count; ++i) p[second_moment][i] = 1;
         }
-        const AdamWTensor<float> tensors[] = {{p[0], p[1], p[2], p[3]},
-                                              {nullptr, nullptr, nullptr, nullptr},
-                                              {p[4], p[5], p[6], p[7]}};
-        run(test_device(), AdamWStep<float>{tensors, offsets, 3, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
-        const float* gradients[] = {p[1], nullptr, p[5]};
-        SquaredNormPartial workspace[squared_norm_workspace(5000)], result{};
-        run(test_device(), SquaredNorm<float>{gradients, offsets, 3, workspace, &result});
-        p[0][0] = static_cast<float>(result.sum);
+        const Shared<AdamWTensor<float>> tensors = {{p[0], p[1], p[2], p[3]},
+                                                    {nullptr, nullptr, nullptr, nullptr},
+                                                    {p[4], p[5], p[6], p[7]}};
+        run(test_device(),
+            AdamWStep<float>{tensors.data(), offsets.data(), 3, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+        const Shared<const float*> gradients = {p[1], nullptr, p[5]};
+        Shared<SquaredNormPartial> workspace(squared_norm_workspace(5000)), result(1);
+        run(test_device(), SquaredNorm<float>{gradients.data(), offsets.data(), 3, workspace.data(),
+                                              result.data()});
+        p[0][0] = static_cast<float>(result[0].sum);
       });
 }
 

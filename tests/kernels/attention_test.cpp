@@ -9,10 +9,11 @@ namespace cmir::kernels {
 namespace {
 
 using namespace testing;
-using Offsets = std::vector<std::int64_t>;
+using Lengths = std::vector<std::int64_t>;
+using Offsets = Shared<std::int64_t>;
 
 struct Case {
-  Offsets queries, keys;  // lengths
+  Lengths queries, keys;
   std::int64_t heads, width;
   bool causal = false;
   float dropout = 0;
@@ -133,7 +134,7 @@ std::vector<double> with_gaps(std::int64_t rows, std::int64_t width, std::int64_
 
 TYPED_TEST(AttentionTest, MatchesTheFormula) {
   using T = TypeParam;
-  const Offsets ragged = {0, 1, 5, 0, 12, 33, 3}, other = {2, 1, 0, 0, 7, 17, 50};
+  const Lengths ragged = {0, 1, 5, 0, 12, 33, 3}, other = {2, 1, 0, 0, 7, 17, 50};
   const std::vector<Case> cases = {{ragged, ragged, 5, 30},
                                    {ragged, other, 2, 25},
                                    {other, ragged, 1, 1},
@@ -207,7 +208,7 @@ TYPED_TEST(AttentionTest, ASampleGivesTheSameBitsAloneAndInABatch) {
 TYPED_TEST(AttentionTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
   expect_same_bits<T>([] {
-    Batch<T> b({Offsets(12, 11), Offsets(12, 35), 3, 7, false, 0.2F});
+    Batch<T> b({Lengths(12, 11), Lengths(12, 35), 3, 7, false, 0.2F});
     b.run_forward();
     b.run_backward();
     return joined(b.output, b.log_sum_exp, b.dquery, b.dkey, b.dvalue);

@@ -35,7 +35,7 @@ TYPED_TEST(AxpyTest, SameBitsForAnyThreadCount) {
   using T = TypeParam;
   expect_same_bits_for_any_thread_count([] {
     Guarded<T> x(normals(50001, 1)), y(normals(50001, 2));
-    run({}, Axpy<T>{T(0.3), x.data(), y.data(), 50001});
+    run(Device{}, Axpy<T>{T(0.3), x.data(), y.data(), 50001});
     return y.bits();
   });
 }

@@ -9,7 +9,8 @@ namespace cmir::kernels {
 namespace {
 
 using namespace testing;
-using Offsets = std::vector<std::int64_t>;
+using Lengths = std::vector<std::int64_t>;
+using Offsets = Shared<std::int64_t>;
 
 Conv1dSizes sizes_of(const Offsets& offsets, std::int64_t in, std::int64_t out, std::int64_t taps) {
   return {offsets.back(), static_cast<std::int64_t>(offsets.size()) - 1, in, out, taps};
@@ -48,14 +49,14 @@ TYPED_TEST_SUITE(Conv1dTest, Scalars);
 TYPED_TEST(Conv1dTest, MatchesTheFormula) {
   using T = TypeParam;
   struct Case {
-    Offsets lengths;
+    Lengths lengths;
     std::int64_t in, out, taps;
   };
   const std::vector<Case> cases = {{kRaggedLengths, 5, 20, 3}, {kRaggedLengths, 47, 30, 3},
                                    {kRaggedLengths, 1, 1, 3},  {kRaggedLengths, 20, 47, 1},
                                    {kRaggedLengths, 5, 9, 7},  {{1}, 74, 150, 3},
                                    {{3, 2}, 20, 17, 3},        {{97}, 8, 33, 5},
-                                   {{0, 0}, 3, 4, 3},          {Offsets(40, 50), 2, 3, 3},
+                                   {{0, 0}, 3, 4, 3},          {Lengths(40, 50), 2, 3, 3},
                                    {{31, 1, 33}, 11, 32, 3},   {{40}, 32, 65, 1}};
   for_each_variant<T>([&] {
     for (const Case& c : cases) {
@@ -130,7 +131,7 @@ TYPED_TEST(Conv1dTest, NaNStaysInItsSampleAndWindow) {
 
 TYPED_TEST(Conv1dTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
-  const Offsets offsets = offsets_of(Offsets(43, 37));
+  const Offsets offsets = offsets_of(Lengths(43, 37));
   const Conv1dSizes s = sizes_of(offsets, 7, 11, 3);
   expect_same_bits<T>([&] {
     Guarded<T> x(normals(s.rows * s.in, 1)), weight(normals(s.out * s.window(), 2)),

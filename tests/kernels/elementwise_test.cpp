@@ -108,7 +108,7 @@ TYPED_TEST(ElementwiseTest, ActivationBackwardWithColumnSums) {
            {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {64, 8}, {65, 33}, {200, 17}, {66, 132}}) {
         const std::int64_t count = rows * width;
         Guarded<T> dy(normals(count, 1)), saved(normals(count, 2)), dx(count), sums(width);
-        std::vector<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
+        Shared<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
         std::vector<double> expected(count), expected_sums(width);
         const auto dy0 = dy.to_vector(), saved0 = saved.to_vector();
         for (std::int64_t i = 0; i < count; ++i) {
@@ -167,7 +167,7 @@ TYPED_TEST(ElementwiseTest, SameBitsForAnyThreadCountAndSchedule) {
   expect_same_bits<TypeParam>([] {
     const std::int64_t rows = 1001, width = 33;
     Guarded<T> dy(normals(rows * width, 1)), x(normals(rows * width, 2)), out(rows * width + width);
-    std::vector<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
+    Shared<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
     run(test_device(),
         ActivationBackward<T>{Activation::gelu, dy.data(), x.data(), out.data(), rows, width,
                               out.data() + rows * width, workspace.data()});
@@ -183,7 +183,7 @@ TEST(ElementwiseTest, AnyArrayMayBeMisaligned) {
   const std::int64_t rows = 70, width = 132;
   expect_same_for_any_alignment(
       {rows * width, rows * width, rows * width, width}, [&](const std::vector<float*>& p) {
-        std::vector<double> workspace(ActivationBackward<float>::workspace_size(rows, width));
+        Shared<double> workspace(ActivationBackward<float>::workspace_size(rows, width));
         run(test_device(), ActivationBackward<float>{Activation::gelu, p[0], p[1], p[2], rows,
                                                      width, p[3], workspace.data()});
       });

@@ -1,5 +1,6 @@
 // Helpers for kernel tests: guarded buffers, fills, comparison against an f64 oracle, and sweeps
-// over instruction sets and thread counts.
+// over instruction sets, thread counts and devices. The CPU, the host model of CUDA and, where
+// there is one, a GPU run the same tests on the same arrays.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -7,16 +8,41 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
 
+#include "core/cuda/runtime.h"
 #include "core/parallel.h"
 #include "core/philox.h"
 #include "kernels/kernel.h"
 
 namespace cmir::kernels::testing {
+
+inline bool gpu_present() { return cuda::device_count() > 0; }
+
+/// Memory that the host and every device of this process reach: managed where there is a GPU.
+template <class T>
+struct SharedAllocator {
+  using value_type = T;
+  SharedAllocator() = default;
+  template <class U>
+  SharedAllocator(const SharedAllocator<U>&) {}
+  T* allocate(std::size_t count) {
+    if (!gpu_present()) return std::allocator<T>().allocate(count);
+    return static_cast<T*>(cuda::allocate_managed(count * sizeof(T)));
+  }
+  void deallocate(T* block, std::size_t count) noexcept {
+    if (!gpu_present()) return std::allocator<T>().deallocate(block, count);
+    cuda::free_managed(block);
+  }
+  bool operator==(const SharedAllocator&) const = default;
+};
+/// What a test gives a kernel besides Guarded arrays: never a plain vector, nor a local variable.
+template <class T>
+using Shared = std::vector<T, SharedAllocator<T>>;
 
 /// An array with 64 sentinel elements on either side, filled with NaN (or the largest integer) so
 /// that a kernel that fails to write an element, or writes beside the array, is seen.
@@ -59,7 +85,7 @@ class Guarded {
       return std::numeric_limits<T>::max();
     }
   }
-  std::vector<T> values_;
+  Shared<T> values_;
   std::int64_t count_;
 };
 
@@ -115,22 +141,38 @@ void for_each_isa(Body&& body) {
   set_active_isa(before);
 }
 
+struct TestDevice : Device {};
+
 /// The device that a test passes to run(); for_each_variant sets it.
-inline Device& test_device() {
-  static Device device;
+inline TestDevice& test_device() {
+  static TestDevice device;
   return device;
 }
 
-/// for_each_isa, and then body() once more on the host model of CUDA, whose kernels are f32.
-template <class T, class Body>
-void for_each_variant(Body&& body) {
-  for_each_isa(body);
-  if constexpr (std::is_same_v<T, float>) {
-    test_device() = {DeviceType::simt};
-    SCOPED_TRACE("device simt");
+/// kernels::run, after which the host may read the results.
+template <class Args>
+void run(const TestDevice& device, const Args& args) {
+  kernels::run(static_cast<const Device&>(device), args);
+  if (device.type == DeviceType::cuda) cuda::synchronise();
+}
+
+/// Calls body() on the host model of CUDA, and on the GPU where there is one.
+template <class Body>
+void for_each_cuda_device(Body&& body) {
+  for (const DeviceType type : {DeviceType::simt, DeviceType::cuda}) {
+    if (type == DeviceType::cuda && !gpu_present()) continue;
+    test_device() = {{type}};
+    SCOPED_TRACE("device " + test_device().to_string());
     body();
     test_device() = {};
   }
+}
+
+/// for_each_isa, and then for_each_cuda_device, whose kernels are f32.
+template <class T, class Body>
+void for_each_variant(Body&& body) {
+  for_each_isa(body);
+  if constexpr (std::is_same_v<T, float>) for_each_cuda_device(body);
 }
 
 /// body() returns the output's elements as a vector; they must be bitwise the same for 1, 2 and 3

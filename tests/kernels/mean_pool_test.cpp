@@ -52,9 +52,10 @@ TYPED_TEST(MeanPoolTest, ASampleGivesTheSameBitsAloneAndInABatch) {
     Guarded<T> x(normals(offsets.back() * 30, 1)), y(samples * 30);
     run(test_device(), MeanPoolForward<T>{x.data(), offsets.data(), y.data(), samples, 30});
     for (std::int64_t s = 0; s < samples; ++s) {
-      const std::int64_t own[] = {0, kRaggedLengths[s]};
+      const Shared<std::int64_t> own = {0, kRaggedLengths[s]};
       Guarded<T> alone(30);
-      run(test_device(), MeanPoolForward<T>{x.data() + offsets[s] * 30, own, alone.data(), 1, 30});
+      run(test_device(),
+          MeanPoolForward<T>{x.data() + offsets[s] * 30, own.data(), alone.data(), 1, 30});
       EXPECT_EQ(std::memcmp(alone.data(), y.data() + s * 30, 30 * sizeof(T)), 0) << s;
     }
   });

@@ -5,11 +5,13 @@
 #include <numeric>
 #include <vector>
 
+#include "tests/kernels/kernel_test.h"
+
 namespace cmir::kernels::testing {
 
 /// offsets [lengths + 1]: the running sum of the lengths.
-inline std::vector<std::int64_t> offsets_of(const std::vector<std::int64_t>& lengths) {
-  std::vector<std::int64_t> offsets(lengths.size() + 1, 0);
+inline Shared<std::int64_t> offsets_of(const std::vector<std::int64_t>& lengths) {
+  Shared<std::int64_t> offsets(lengths.size() + 1, 0);
   std::partial_sum(lengths.begin(), lengths.end(), offsets.begin() + 1);
   return offsets;
 }

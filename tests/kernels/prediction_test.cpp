@@ -91,7 +91,7 @@ TYPED_TEST(PredictionKernelTest, CrossEntropyMatchesTheFormula) {
       for (const double magnitude : {3.0, 1e30}) {
         Guarded<T> logits(normals(rows * width, 3, magnitude)), values(rows),
             derivatives(rows * width), only(rows);
-        std::vector<std::int32_t> classes(rows);
+        Shared<std::int32_t> classes(rows);
         std::vector<double> expected(rows), slope(rows * width);
         double largest_logit = 1;
         for (std::int64_t i = 0; i < rows; ++i) {
@@ -158,7 +158,7 @@ TEST(PredictionKernel, SameBitsForAnyThreadCountAndSchedule) {
       const std::int64_t rows = 131;
       Guarded<float> p(normals(rows * width, 1)), t(normals(rows * width, 2)), values(rows),
           mean(1), derivatives(rows * width), slopes(rows * width), dx(rows * width);
-      std::vector<std::int32_t> classes(rows, 1);
+      Shared<std::int32_t> classes(rows, 1);
       run(test_device(), PointwiseLoss<float>{PointwiseLossKind::squared, 1, p.data(), t.data(),
                                               values.data(), derivatives.data(), rows, width});
       run(test_device(), MeanOfSamples<float>{values.data(), mean.data(), rows});

@@ -31,7 +31,7 @@ TYPED_TEST(ReduceTest, SumsMatchTheLoops) {
         expected_products[i % width] += 0.5 * x[i] * other[i];
         expected_columns[i / width] += 0.5 * x[i];
       }
-      std::vector<double> workspace(
+      Shared<double> workspace(
           std::max(SumAll<T>::workspace_size(count), SumOverRows<T>::workspace_size(rows, width)));
       run(test_device(), SumAll<T>{0.5, x.data(), all.data(), workspace.data(), count});
       run(test_device(),
@@ -53,7 +53,7 @@ TYPED_TEST(ReduceTest, SumsMatchTheLoops) {
 TYPED_TEST(ReduceTest, SumsKeepSmallTermsBesideLargeOnes) {
   const std::int64_t count = 100000;  // a running f32 sum would stop at 2^24
   Guarded<float> x(std::vector<double>(count, 1000.0)), y(1);
-  std::vector<double> workspace(SumAll<float>::workspace_size(count));
+  Shared<double> workspace(SumAll<float>::workspace_size(count));
   x[0] = 1.0F;
   for_each_variant<float>([&] {
     run(test_device(), SumAll<float>{1.0, x.data(), y.data(), workspace.data(), count});
@@ -64,7 +64,7 @@ TYPED_TEST(ReduceTest, SumsKeepSmallTermsBesideLargeOnes) {
 TYPED_TEST(ReduceTest, NanStaysInItsRowAndColumn) {
   using T = TypeParam;
   Guarded<T> x(normals(5 * 9, 1)), rows(9), columns(5);
-  std::vector<double> workspace(SumOverRows<T>::workspace_size(5, 9));
+  Shared<double> workspace(SumOverRows<T>::workspace_size(5, 9));
   x[2 * 9 + 4] = std::numeric_limits<T>::quiet_NaN();
   for_each_variant<T>([&] {
     run(test_device(), SumOverRows<T>{1.0, x.data(), nullptr, rows.data(), workspace.data(), 5, 9});
@@ -97,7 +97,7 @@ TYPED_TEST(ReduceTest, SameBitsForAnyThreadCountAndSchedule) {
   expect_same_bits<TypeParam>([] {
     const std::int64_t rows = 5001, width = 17;
     Guarded<T> x(normals(rows * width, 1)), y(width + rows + 1);
-    std::vector<double> workspace(SumOverRows<T>::workspace_size(rows, width));
+    Shared<double> workspace(SumOverRows<T>::workspace_size(rows, width));
     run(test_device(),
         SumOverRows<T>{1.0, x.data(), x.data(), y.data(), workspace.data(), rows, width});
     run(test_device(), SumOverColumns<T>{1.0, x.data(), y.data() + width, rows, width});
@@ -109,7 +109,7 @@ TYPED_TEST(ReduceTest, SameBitsForAnyThreadCountAndSchedule) {
 
 TEST(ReduceTest, AnyArrayMayBeMisaligned) {
   for (const auto& [rows, width] : {std::pair{70, 132}, {3, 1028}, {130, 128}}) {
-    std::vector<double> workspace(SumOverRows<float>::workspace_size(rows, width) + 16);
+    Shared<double> workspace(SumOverRows<float>::workspace_size(rows, width) + 16);
     const std::int64_t m = rows, n = width;
     expect_same_for_any_alignment({m * n, m * n, 1, n, m}, [&](const auto& p) {
       run(test_device(), SumAll<float>{0.5, p[0], p[2], workspace.data(), m * n - 1});

@@ -2,7 +2,9 @@
 // silently run a slower variant than its CPU could; and each for f32 must have a CUDA twin.
 #include <gtest/gtest.h>
 
-#include "kernels/kernel.h"
+#include <cstdlib>
+
+#include "tests/kernels/kernel_test.h"
 
 namespace cmir::kernels {
 namespace {
@@ -24,6 +26,12 @@ TEST(KernelRegistry, EveryF32KernelHasACudaTwin) {
       EXPECT_TRUE(kernel.simt) << kernel.name;
     }
   }
+}
+
+/// Where CMIR_REQUIRE_GPU is set, a run that silently left the GPU out fails.
+TEST(KernelDevices, TheGpuIsSweptWhereItIsRequired) {
+  if (std::getenv("CMIR_REQUIRE_GPU") == nullptr) GTEST_SKIP() << "CMIR_REQUIRE_GPU is not set";
+  EXPECT_TRUE(testing::gpu_present()) << cuda::unavailable_reason();
 }
 
 }  // namespace

@@ -14,8 +14,8 @@ class RowsTest : public ::testing::Test {};
 using Scalars = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(RowsTest, Scalars);
 
-std::vector<std::int32_t> random_indices(std::int64_t rows, std::int64_t count) {
-  std::vector<std::int32_t> indices(rows);
+Shared<std::int32_t> random_indices(std::int64_t rows, std::int64_t count) {
+  Shared<std::int32_t> indices(rows);
   const RandomStream stream{.seed = 9};
   for (std::int64_t i = 0; i < rows; ++i)
     indices[i] = static_cast<std::int32_t>(stream.word(i) % count);

@@ -30,7 +30,7 @@ TYPED_TEST(SoftmaxTest, MatchesTheFormula) {
     for (const std::int64_t width : widths) {
       for (const double scale : {1e-3, 1.0, 1e4}) {
         const std::int64_t rows = 37;
-        std::vector<std::int64_t> lengths(rows);
+        Shared<std::int64_t> lengths(rows);
         for (std::int64_t r = 0; r < rows; ++r)
           lengths[r] = r % 3 == 0 ? width - r % width : r % (width + 1);
         Guarded<T> x(normals(rows * width, 1, scale)), dy(normals(rows * width, 2)),
@@ -71,8 +71,9 @@ TYPED_TEST(SoftmaxTest, ExtremeLogits) {
       for (const T value : softmax<T>({0, bad, -kInfinity}, 3)) EXPECT_TRUE(std::isnan(value));
     }
     for (const T value : softmax<T>({std::nan(""), -kInfinity}, 2)) EXPECT_TRUE(std::isnan(value));
-    const std::int64_t lengths[] = {1};
-    EXPECT_EQ(softmax<T>({3, std::nan(""), kInfinity}, 3, lengths), (std::vector<T>{1, 0, 0}))
+    const Shared<std::int64_t> lengths = {1};
+    EXPECT_EQ(softmax<T>({3, std::nan(""), kInfinity}, 3, lengths.data()),
+              (std::vector<T>{1, 0, 0}))
         << "masked NaN leaks";
   });
 }
@@ -97,7 +98,7 @@ TYPED_TEST(SoftmaxTest, SameBitsForAnyThreadCountAndSchedule) {
 TEST(SoftmaxTest, AnyArrayMayBeMisaligned) {
   for (const auto& [m, n] : {std::pair{7, 132}, {3, 1028}}) {
     const std::int64_t rows = m, width = n, count = rows * width;
-    const std::vector<std::int64_t> lengths = {width, 0, 5, width - 1, 31, 2, 100};
+    const Shared<std::int64_t> lengths = {width, 0, 5, width - 1, 31, 2, 100};
     expect_same_for_any_alignment({count, count}, [&](const std::vector<float*>& p) {
       run(test_device(), SoftmaxForward<float>{p[0], lengths.data(), p[1], rows, width});
     });
