@@ -1,5 +1,5 @@
-// The three products of a linear layer at CmIR's sizes: the kernel (OpenBLAS on one thread per
-// chunk of the result), OpenBLAS with its own threads, and oneDNN where it is installed. f32. The
+// The three products of a linear layer at CmIR's sizes: the kernel (oneDNN on one thread per chunk
+// of the result), OpenBLAS on the same chunks, and both libraries with their own threads. f32. The
 // measurement behind the choice: bench/results/*-cpu-gemm.md.
 #include "kernels/matrix/gemm.h"
 
@@ -90,18 +90,38 @@ void measure(benchmark::State& state, const Prepare& prepare, int kind, std::int
 
 std::function<void()> ours(const Gemm<float>& g, int threads) {
   set_thread_count(threads);
-  run({}, g);  // sets OpenBLAS to one thread on its first call
-  openblas_set_num_threads(1);
   return [g] { run({}, g); };
+}
+
+void openblas(const Gemm<float>& g) {
+  cblas_sgemm(CblasRowMajor, g.transpose_a ? CblasTrans : CblasNoTrans,
+              g.transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(g.m),
+              static_cast<int>(g.n), static_cast<int>(g.k), 1.0F, g.a, static_cast<int>(g.lda), g.b,
+              static_cast<int>(g.ldb), 0.0F, g.c, static_cast<int>(g.ldc));
 }
 
 std::function<void()> openblas_threads(const Gemm<float>& g, int threads) {
   openblas_set_num_threads(threads);
+  return [g] { openblas(g); };
+}
+
+/// OpenBLAS in the place of oneDNN: our chunks, one thread each.
+std::function<void()> openblas_chunks(const Gemm<float>& g, int threads) {
+  set_thread_count(threads);
+  openblas_set_num_threads(1);
   return [g] {
-    cblas_sgemm(CblasRowMajor, g.transpose_a ? CblasTrans : CblasNoTrans,
-                g.transpose_b ? CblasTrans : CblasNoTrans, static_cast<int>(g.m),
-                static_cast<int>(g.n), static_cast<int>(g.k), 1.0F, g.a, static_cast<int>(g.lda),
-                g.b, static_cast<int>(g.ldb), 0.0F, g.c, static_cast<int>(g.ldc));
+    const GemmSplit split = GemmSplit::of(g.m, g.n, g.k);
+    parallel_for(0, split.extent, split.grain, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t rows = split.along_rows ? begin : 0,
+                         columns = split.along_rows ? 0 : begin;
+      Gemm<float> chunk = g;
+      chunk.m = split.along_rows ? end - begin : g.m;
+      chunk.n = split.along_rows ? g.n : end - begin;
+      chunk.a += rows * (g.transpose_a ? 1 : g.lda);
+      chunk.b += columns * (g.transpose_b ? g.ldb : 1);
+      chunk.c += rows * g.ldc + columns;
+      openblas(chunk);
+    });
   };
 }
 
@@ -125,32 +145,13 @@ std::function<void()> onednn(const Gemm<float>& g, int threads) {
     stream.wait();
   };
 }
-
-/// oneDNN's sgemm in the place of OpenBLAS's: our chunks, one thread each.
-std::function<void()> onednn_chunks(const Gemm<float>& g, int threads) {
-  set_thread_count(threads);
-  return [g] {
-    const GemmSplit split = GemmSplit::of(g.m, g.n, g.k);
-    parallel_for(0, split.extent, split.grain, [&](std::int64_t begin, std::int64_t end) {
-      omp_set_num_threads(1);  // a setting of the calling thread
-      const std::int64_t rows = split.along_rows ? begin : 0,
-                         columns = split.along_rows ? 0 : begin;
-      dnnl_sgemm(g.transpose_a ? 'T' : 'N', g.transpose_b ? 'T' : 'N',
-                 split.along_rows ? end - begin : g.m, split.along_rows ? g.n : end - begin, g.k,
-                 1.0F, g.a + rows * (g.transpose_a ? 1 : g.lda), g.lda,
-                 g.b + columns * (g.transpose_b ? g.ldb : 1), g.ldb, 0.0F,
-                 g.c + rows * g.ldc + columns, g.ldc);
-    });
-  };
-}
 #endif
 
 const bool registered = [] {
-  std::vector<std::pair<std::string, Prepare>> libraries = {{"gemm", ours},
-                                                            {"openblas_threads", openblas_threads}};
+  std::vector<std::pair<std::string, Prepare>> libraries = {
+      {"gemm", ours}, {"openblas_chunks", openblas_chunks}, {"openblas_threads", openblas_threads}};
 #ifdef CMIR_ONEDNN
   libraries.emplace_back("onednn", onednn);
-  libraries.emplace_back("onednn_chunks", onednn_chunks);
 #endif
   for (const std::int64_t rows : kRows) {
     for (const auto& [in, out] : kWidths) {

@@ -2,7 +2,7 @@
 # Installs the Debian packages that are missing. "sh tools/install_packages.sh tests" adds those of the tests and benchmarks.
 set -eu
 packages="g++ cmake ninja-build ca-certificates libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
-  zlib1g-dev libcurl4-openssl-dev libssl-dev libhdf5-dev libopenblas-dev libboost-context-dev"
+  zlib1g-dev libcurl4-openssl-dev libssl-dev libhdf5-dev libopenblas-dev libdnnl-dev libboost-context-dev"
 if [ "${1:-}" = tests ]; then packages="$packages libgtest-dev libgmock-dev libbenchmark-dev clang-format"; fi
 missing=""
 for package in $packages; do

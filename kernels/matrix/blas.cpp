@@ -1,6 +1,10 @@
 #include "kernels/matrix/blas.h"
 
 #include <cblas.h>
+#ifdef CMIR_ONEDNN
+#include <dnnl.h>
+#include <omp.h>
+#endif
 
 #include <algorithm>
 #include <limits>
@@ -33,11 +37,45 @@ void call(Function function, bool transpose_a, bool transpose_b, std::int64_t m,
 
 }  // namespace
 
+#ifdef CMIR_ONEDNN
+namespace {
+
+/// This thread's OpenMP regions have one thread while it lives.
+class SingleThreaded {
+ public:
+  SingleThreaded() { omp_set_num_threads(1); }
+  ~SingleThreaded() { omp_set_num_threads(before_); }
+  SingleThreaded(const SingleThreaded&) = delete;
+  SingleThreaded& operator=(const SingleThreaded&) = delete;
+
+ private:
+  const int before_ = omp_get_max_threads();
+};
+
+}  // namespace
+
+void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+               float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
+               float beta, float* c, std::int64_t ldc) {
+  if (m == 0 || n == 0 || k == 0) {  // dnnl_sgemm leaves C as it is where k = 0
+    return call(cblas_sgemm, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c,
+                ldc);
+  }
+  const SingleThreaded scope;
+  const auto at_least_one = [](std::int64_t size) { return std::max<std::int64_t>(size, 1); };
+  const dnnl_status_t status =
+      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a,
+                 at_least_one(lda), b, at_least_one(ldb), beta, c, at_least_one(ldc));
+  require(status == dnnl_success, "gemm", "oneDNN's dnnl_sgemm fails with status {}",
+          static_cast<int>(status));
+}
+#else
 void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
                float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
                float beta, float* c, std::int64_t ldc) {
   call(cblas_sgemm, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
+#endif
 void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
                double alpha, const double* a, std::int64_t lda, const double* b, std::int64_t ldb,
                double beta, double* c, std::int64_t ldc) {
