@@ -43,11 +43,11 @@ struct Parameters {
       gradients.push_back(g[i].data());
     }
   }
+  AdamWScalars scalars{.step = kStep};
   AdamWStep<float> step() const {
     return {tensors.data(), offsets.data(), static_cast<std::int64_t>(tensors.size()),
             kRate,          kDecay,         kBeta1,
-            kBeta2,         kEpsilon,       1.0,
-            kStep};
+            kBeta2,         kEpsilon,       &scalars};
   }
 };
 

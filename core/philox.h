@@ -33,13 +33,19 @@ struct RandomStream {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
   std::uint32_t site = 0;
+  /// Where it is not null, the step is what this memory of the kernel's device holds when the
+  /// kernel runs, so that recorded work draws anew at every replay.
+  const std::int64_t* counter = nullptr;
 
+  constexpr std::uint32_t current_step() const {
+    return counter == nullptr ? step : static_cast<std::uint32_t>(*counter);
+  }
   /// The four words that serve elements 4 block .. 4 block + 3. Counter = (block low, block high,
   /// site, step), key = seed.
   constexpr std::array<std::uint32_t, 4> words(std::uint64_t block) const {
-    return philox4x32(
-        {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), site, step},
-        static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+    return philox4x32({static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
+                       site, current_step()},
+                      static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
   }
   constexpr std::uint32_t word(std::uint64_t element) const {
     return words(element / 4)[element % 4];

@@ -11,6 +11,7 @@
 #include "core/allocator.h"
 #include "core/cuda/runtime.h"
 #include "core/range.h"
+#include "core/recording.h"
 
 namespace cmir {
 namespace {
@@ -20,7 +21,11 @@ void copy_bytes(std::byte* to, Device to_device, const std::byte* from, Device f
                 std::size_t bytes) {
   if (bytes == 0) return;
   if (to_device.has_host_memory() && from_device.has_host_memory()) {
-    std::memmove(to, from, bytes);
+    require(to_device == from_device || !(records(to_device) || records(from_device)),
+            op_under_way(),
+            "copies from or to the host inside a graph capture, which would repeat the values of "
+            "the capture; copy before or after it");
+    do_or_record(to_device, [=] { std::memmove(to, from, bytes); });
   } else if (to_device.has_host_memory()) {
     cuda::copy_to_host(to, from, bytes);
   } else if (from_device.has_host_memory()) {
@@ -122,7 +127,8 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor tensor = empty(shape, dtype, device);
   if (tensor.numel() == 0) return tensor;
   if (device.has_host_memory()) {
-    std::memset(tensor.mutable_raw(), 0, tensor.bytes());
+    do_or_record(
+        device, [to = tensor.mutable_raw(), bytes = tensor.bytes()] { std::memset(to, 0, bytes); });
   } else {
     tensor.fill(0);
   }
@@ -267,7 +273,9 @@ void Tensor::fill(double value) {
     const T converted = convert<T>(value);
     T* elements = mutable_data<T>();
     if (device().has_host_memory()) {
-      std::fill_n(elements, numel(), converted);
+      do_or_record(device(), [elements, count = numel(), converted] {
+        std::fill_n(elements, count, converted);
+      });
     } else {
       cuda::fill(elements, &converted, sizeof(T), numel());
     }

@@ -16,6 +16,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/range.h"
+#include "core/recording.h"
 
 namespace cmir::kernels {
 
@@ -77,7 +78,7 @@ struct RegisterCpu {
 };
 
 /// Runs the kernel on the device; on the CPU with the best registered instruction set not above
-/// active_isa().
+/// active_isa(). Inside a graph capture it is recorded, with the arguments as they are now.
 template <class Args>
 void run(Device device, const Args& args) {
   using Function = typename Variants<Args>::Function;
@@ -93,8 +94,10 @@ void run(Device device, const Args& args) {
     fail(ErrorKind::usage, registered_name<Args>(),
          "has no kernel for device {} in this build; use cpu", device.to_string());
   }
-  const Range range(Args::name);
-  function(args);
+  do_or_record(device, [function, args] {
+    const Range range(Args::name);
+    function(args);
+  });
 }
 
 }  // namespace cmir::kernels

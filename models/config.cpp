@@ -64,6 +64,7 @@ void validate(const Config& config) {
 
 Config without_device(Config config) {
   config.training.device = TrainingConfig{}.device;
+  config.training.capture = TrainingConfig{}.capture;
   return config;
 }
 

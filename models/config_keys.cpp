@@ -245,6 +245,10 @@ const Fields<TrainingConfig>& fields(const TrainingConfig&) {
        {},
        "where the model runs: cpu, cuda (the first GPU), cuda:N, or simt (the CUDA kernels on the "
        "CPU, for tests)"},
+      {"capture",
+       &T::capture,
+       {},
+       "cuda: record the step as one CUDA graph per shape of batch and replay it; the same bits"},
       {"seeds", &T::seeds, between(0, 9e15), "one run each; the paper reports the mean of 5"},
       {"noise_seed", &T::noise_seed, between(0, 9e15),
        "seed of the corruption at test, the same for every run"},

@@ -317,16 +317,19 @@ void copy_to_device(void* device, const void* host, std::size_t bytes) {
   }
 }
 
-void copy_to_host(void* host, const void* device, std::size_t bytes) {
+void start_copy_to_host(void* pinned, const void* device, std::size_t bytes) {
   const Stream& stream = stream_after_compute();
   refuse_in_capture(stream);
+  check(cudaMemcpyAsync(pinned, device, bytes, cudaMemcpyDeviceToHost, stream.handle()),
+        "cudaMemcpyAsync to the host");
+}
+
+void copy_to_host(void* host, const void* device, std::size_t bytes) {
   for (std::size_t done = 0; done < bytes;) {
     const std::size_t chunk = std::min(bytes - done, kStagingChunk);
     void* staged = pinned_allocator().allocate(chunk);
-    check(cudaMemcpyAsync(staged, static_cast<const std::byte*>(device) + done, chunk,
-                          cudaMemcpyDeviceToHost, stream.handle()),
-          "cudaMemcpyAsync to the host");
-    stream.synchronise();
+    start_copy_to_host(staged, static_cast<const std::byte*>(device) + done, chunk);
+    current_stream().synchronise();
     std::memcpy(static_cast<std::byte*>(host) + done, staged, chunk);
     pinned_allocator().deallocate(staged, chunk);
     done += chunk;

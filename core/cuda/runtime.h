@@ -113,6 +113,9 @@ class StreamScope {
 /// Both are Errors inside a graph capture, which would repeat the values of the capture.
 void copy_to_device(void* device, const void* host, std::size_t bytes);
 void copy_to_host(void* host, const void* device, std::size_t bytes);
+/// To page-locked memory, which has the values when the current stream comes past this point. Does
+/// not wait. core/readback.h is made of it.
+void start_copy_to_host(void* pinned, const void* device, std::size_t bytes);
 /// The ranges may overlap.
 void copy_on_device(void* to, const void* from, std::size_t bytes);
 /// Sets `count` elements of `element_bytes` to the one at `element`, on the current stream: by a

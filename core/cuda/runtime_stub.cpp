@@ -43,6 +43,7 @@ StreamScope::~StreamScope() = default;
 
 void copy_to_device(void*, const void*, std::size_t) { refuse(); }
 void copy_to_host(void*, const void*, std::size_t) { refuse(); }
+void start_copy_to_host(void*, const void*, std::size_t) { refuse(); }
 void copy_on_device(void*, const void*, std::size_t) { refuse(); }
 void fill(void*, const void*, std::size_t, std::int64_t) { refuse(); }
 

@@ -21,7 +21,7 @@ template <int kBlocks>
   const auto high = static_cast<std::uint32_t>(first >> 32);
   const auto seed0 = static_cast<std::uint32_t>(stream.seed);
   const auto seed1 = static_cast<std::uint32_t>(stream.seed >> 32);
-  const std::uint32_t site = stream.site, step = stream.step;
+  const std::uint32_t site = stream.site, step = stream.current_step();
 #pragma omp simd
   for (int b = 0; b < kBlocks; ++b) {
     std::uint32_t c0 = low + static_cast<std::uint32_t>(b), c1 = high, c2 = site, c3 = step;

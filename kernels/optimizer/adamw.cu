@@ -53,7 +53,7 @@ __device__ void for_each_vector(const std::int64_t* offsets, std::int64_t tensor
 template <class T>
 struct Update {
   const AdamWTensor<T>* tensors;
-  T keep, beta1, rest1, beta2, rest2, step_size, root_correction, epsilon, scale;
+  AdamWConstants<T> c;
   AdamWTensor<T> t;
 
   __device__ bool enter(std::int64_t tensor) {
@@ -67,10 +67,10 @@ struct Update {
     auto m = load_vector<T, N>(t.first_moment + i), v = load_vector<T, N>(t.second_moment + i);
     const auto gradient = load_vector<T, N>(t.gradient + i);
     for (int k = 0; k < N; ++k) {
-      const T g = scale * gradient[k];
-      m[k] = beta1 * m[k] + rest1 * g;
-      v[k] = beta2 * v[k] + rest2 * g * g;
-      p[k] = keep * p[k] - step_size * m[k] / (sqrtf(v[k]) * root_correction + epsilon);
+      const T g = c.scale * gradient[k];
+      m[k] = c.beta1 * m[k] + c.rest1 * g;
+      v[k] = c.beta2 * v[k] + c.rest2 * g * g;
+      p[k] = c.keep * p[k] - c.step_size * m[k] / (sqrtf(v[k]) * c.root_correction + c.epsilon);
     }
     store_vector(t.parameter + i, p);
     store_vector(t.first_moment + i, m);
@@ -79,33 +79,33 @@ struct Update {
 };
 
 template <class T>
-__global__ void adamw_kernel(const std::int64_t* offsets, std::int64_t tensor_count,
-                             Update<T> update) {
+__global__ void adamw_kernel(AdamWStep<T> a) {
   constexpr std::int64_t chunk = 8 * kThreads;
-  const std::int64_t count = offsets[tensor_count];
+  CMIR_SHARED(AdamWConstants<T>, constants, [1]);
+  if (a.scalars->stopped != 0) return;
+  if (threadIdx.x == 0) constants[0] = a.constants();
+  __syncthreads();
+  Update<T> update{.tensors = a.tensors, .c = constants[0], .t = {}};
+  const std::int64_t count = a.offsets[a.tensor_count];
   for (std::int64_t begin = blockIdx.x * chunk; begin < count; begin += gridDim.x * chunk) {
-    for_each_vector(offsets, tensor_count, begin, min(begin + chunk, count), update);
+    for_each_vector(a.offsets, a.tensor_count, begin, min(begin + chunk, count), update);
   }
 }
 
 template <class T>
 void adamw_step(const AdamWStep<T>& a) {
   if (a.tensor_count == 0) return;
-  const auto t = static_cast<double>(a.step);
-  const Update<T> update{
-      .tensors = a.tensors,
-      .keep = static_cast<T>(1.0 - a.learning_rate * a.weight_decay),
-      .beta1 = static_cast<T>(a.beta1),
-      .rest1 = static_cast<T>(1.0 - a.beta1),
-      .beta2 = static_cast<T>(a.beta2),
-      .rest2 = static_cast<T>(1.0 - a.beta2),
-      .step_size = static_cast<T>(a.learning_rate / (1.0 - std::pow(a.beta1, t))),
-      .root_correction = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(a.beta2, t))),
-      .epsilon = static_cast<T>(a.epsilon),
-      .scale = static_cast<T>(a.gradient_scale),
-      .t = {}};
-  launch(adamw_kernel<T>, {.grid = dim3(kBlocks), .block = dim3(kThreads)}, a.offsets,
-         a.tensor_count, update);
+  launch(adamw_kernel<T>, {.grid = dim3(kBlocks), .block = dim3(kThreads)}, a);
+}
+
+template <class T>
+__global__ void adamw_prepare_kernel(AdamWPrepare<T> a) {
+  a.compute();
+}
+
+template <class T>
+void adamw_prepare(const AdamWPrepare<T>& a) {
+  launch(adamw_prepare_kernel<T>, {.grid = dim3(1), .block = dim3(1)}, a);
 }
 
 /// The sum of the squares that a thread has seen, and the first tensor with a number that is not
@@ -174,7 +174,7 @@ void squared_norm(const SquaredNorm<T>& a) {
   launch(squared_norm_merge_kernel<T>, {.grid = dim3(1), .block = dim3(kThreads)}, a);
 }
 
-const RegisterDevice registered{&adamw_step<float>, &squared_norm<float>};
+const RegisterDevice registered{&adamw_step<float>, &squared_norm<float>, &adamw_prepare<float>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

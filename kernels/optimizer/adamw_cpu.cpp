@@ -24,13 +24,9 @@ void for_each_part(const std::int64_t* offsets, std::int64_t tensor_count, std::
 
 template <class T>
 void adamw_step(const AdamWStep<T>& a) {
-  const auto t = static_cast<double>(a.step);
-  const T keep = static_cast<T>(1.0 - a.learning_rate * a.weight_decay);
-  const T beta1 = static_cast<T>(a.beta1), rest1 = static_cast<T>(1.0 - a.beta1);
-  const T beta2 = static_cast<T>(a.beta2), rest2 = static_cast<T>(1.0 - a.beta2);
-  const T step_size = static_cast<T>(a.learning_rate / (1.0 - std::pow(a.beta1, t)));
-  const T root_correction = static_cast<T>(1.0 / std::sqrt(1.0 - std::pow(a.beta2, t)));
-  const T epsilon = static_cast<T>(a.epsilon), scale = static_cast<T>(a.gradient_scale);
+  if (a.scalars->stopped != 0) return;
+  const auto [keep, beta1, rest1, beta2, rest2, step_size, root_correction, epsilon, scale] =
+      a.constants();
   parallel_for(
       0, a.offsets[a.tensor_count], kAdamWGrain, [&](std::int64_t begin, std::int64_t end) {
         for_each_part(a.offsets, a.tensor_count, begin, end,
@@ -89,8 +85,18 @@ void squared_norm(const SquaredNorm<T>& a) {
   }
 }
 
-const RegisterCpu registered{kIsa, &adamw_step<float>, &adamw_step<double>, &squared_norm<float>,
-                             &squared_norm<double>};
+template <class T>
+void adamw_prepare(const AdamWPrepare<T>& a) {
+  a.compute();
+}
+
+const RegisterCpu registered{kIsa,
+                             &adamw_step<float>,
+                             &adamw_step<double>,
+                             &squared_norm<float>,
+                             &squared_norm<double>,
+                             &adamw_prepare<float>,
+                             &adamw_prepare<double>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

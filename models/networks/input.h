@@ -34,6 +34,8 @@ struct ModalityInfo {
 struct ModalityInput {
   Tensor values;
   Tensor offsets;
+  std::int64_t padding = 0;  ///< sequences, tokens: so many samples at the end fill the rows up to
+                             ///< a shape that recorded work has, and are left out of X_m
 };
 
 struct ModelInput {

@@ -30,15 +30,17 @@ using ParameterList = std::vector<Parameter>;
 enum class DrawPurpose : std::uint32_t { dropout = 1, environments = 2, corruption = 3 };
 
 /// The random streams of one forward pass: `step` is the optimizer step, or any counter that the
-/// caller advances.
+/// caller advances; `counter` takes its place where it is set (RandomStream).
 struct RandomStreams {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
+  const std::int64_t* counter = nullptr;
 
   RandomStream at(DrawPurpose purpose, std::size_t modality, std::uint32_t index = 0) const {
     return {seed, step,
             static_cast<std::uint32_t>(purpose) << 24 | static_cast<std::uint32_t>(modality) << 16 |
-                index};
+                index,
+            counter};
   }
 };
 

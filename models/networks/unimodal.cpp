@@ -9,6 +9,7 @@
 #include "autograd/embedding.h"
 #include "autograd/mean_pool.h"
 #include "autograd/positions.h"
+#include "autograd/rows.h"
 #include "core/error.h"
 
 namespace cmir {
@@ -164,6 +165,7 @@ Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& d
     const Tensor offsets = input.offsets.defined() ? input.offsets : one_row_each(x.shape()[0]);
     if (over_time_) x = encode_sequence(x, offsets, dropout);
     x = ops::mean_pool(x, offsets);
+    if (input.padding > 0) x = ops::slice_rows(x, 0, x.shape()[0] - input.padding);
   }
   for (std::size_t i = 0; i + 1 < linears_.size(); ++i)
     x = dropout.apply(linears_[i].relu(x), config_.dropout);

@@ -5,13 +5,25 @@
 #include <cstring>
 #include <set>
 #include <span>
-
-#include "kernels/optimizer/adamw.h"
+#include <utility>
 
 namespace cmir {
 namespace {
 
 constexpr const char* kPrefix = "adamw.";
+
+/// One T in a tensor's memory.
+template <class T>
+Tensor tensor_of_bytes(const T& value, Device device) {
+  Tensor bytes = Tensor::empty({static_cast<std::int64_t>(sizeof(T))}, DType::u8);
+  std::memcpy(bytes.mutable_byte_span().data(), &value, sizeof(T));
+  return bytes.to(device);
+}
+
+template <class T>
+T* address(Tensor& bytes) {
+  return reinterpret_cast<T*>(bytes.mutable_raw());
+}
 
 }  // namespace
 
@@ -42,95 +54,178 @@ AdamW::AdamW(std::vector<AdamWGroup> groups) {
     if (!decayed.slots.empty()) groups_.push_back(std::move(decayed));
     if (!undecayed.slots.empty()) groups_.push_back(std::move(undecayed));
   }
+  const Device device = groups_.empty() ? Device{} : groups_[0].slots[0].first_moment.device();
+  scalars_ = tensor_of_bytes(kernels::AdamWScalars{}, device);
 }
 
 template <class Element>
-const Element* AdamW::KernelArray::on(Device device, const std::vector<Element>& values) {
-  const auto wanted = std::as_bytes(std::span(values));
-  if (!bytes_.defined() || !std::ranges::equal(bytes_.byte_span(), wanted)) {
-    const auto count = static_cast<std::int64_t>(wanted.size());
-    if (!bytes_.defined() || bytes_.numel() != count) bytes_ = Tensor::empty({count}, DType::u8);
-    std::ranges::copy(wanted, bytes_.mutable_byte_span().begin());
+void AdamW::Tables::Array::stage(const std::vector<Element>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  if (std::ranges::equal(staged_, bytes)) return;
+  require(static_cast<std::int64_t>(bytes.size()) <= on_device_.numel(), "AdamW",
+          "a table of {} bytes has no room for {}", on_device_.numel(), bytes.size());
+  staged_.assign(bytes.begin(), bytes.end());
+  changed_ = true;
+}
+
+void AdamW::Tables::Array::upload() {
+  if (!std::exchange(changed_, false)) return;
+  const auto count = static_cast<std::int64_t>(staged_.size());
+  Tensor bytes = Tensor::empty({count}, DType::u8);
+  std::ranges::copy(staged_, bytes.mutable_byte_span().begin());
+  on_device_.slice(0, count).copy_from(bytes);
+}
+
+AdamW::Tables::Tables(const AdamW& optimizer, std::size_t losses)
+    : gradients_(optimizer.device(), sizeof(void*) * optimizer.parameter_count()),
+      gradient_offsets_(optimizer.device(),
+                        sizeof(std::int64_t) * (optimizer.parameter_count() + 1)),
+      losses_(optimizer.device(), sizeof(void*) * losses),
+      loss_count_(static_cast<std::int64_t>(losses)) {
+  std::int64_t elements = 0;
+  for (const Group& group : optimizer.groups_) {
+    const std::size_t count = group.slots.size();
+    groups_.push_back({{optimizer.device(), sizeof(kernels::AdamWTensor<double>) * count},
+                       {optimizer.device(), sizeof(std::int64_t) * (count + 1)}});
+    for (const Slot& slot : group.slots) elements += slot.first_moment.numel();
   }
-  on_device_ = bytes_.on(device);
-  return reinterpret_cast<const Element*>(on_device_.raw());
+  const auto bytes = [&](std::size_t size, std::int64_t count) {
+    return Tensor::empty({static_cast<std::int64_t>(size) * count}, DType::u8, optimizer.device());
+  };
+  workspace_ =
+      bytes(sizeof(kernels::SquaredNormPartial), kernels::squared_norm_workspace(elements));
+  norm_ = bytes(sizeof(kernels::SquaredNormPartial), 1);
+  report_ = bytes(sizeof(kernels::AdamWReport) + sizeof(double) * losses, 1);
+}
+
+void AdamW::Tables::upload() {
+  for (GroupTables& group : groups_) {
+    group.tensors.upload();
+    group.offsets.upload();
+  }
+  for (Array* array : {&gradients_, &gradient_offsets_, &losses_}) array->upload();
+}
+
+kernels::AdamWReport AdamW::Tables::report_of(const Tensor& report) {
+  kernels::AdamWReport result{};
+  std::memcpy(&result, report.byte_span().data(), sizeof(result));
+  return result;
+}
+
+std::vector<double> AdamW::Tables::losses_of(const Tensor& report) {
+  const auto bytes = report.byte_span().subspan(sizeof(kernels::AdamWReport));
+  std::vector<double> losses(bytes.size() / sizeof(double));
+  std::memcpy(losses.data(), bytes.data(), bytes.size());
+  return losses;
 }
 
 template <class T>
-double AdamW::gradient_norm() {
-  std::vector<Tensor> gradients;
-  std::vector<const T*> pointers;
-  std::vector<const std::string*> names;
-  std::vector<std::int64_t> offsets{0};
-  for (const Group& group : groups_) {
-    for (const Slot& slot : group.slots) {
+void AdamW::Tables::stage(const AdamW& optimizer, const std::vector<Tensor>& losses) {
+  std::vector<const T*> gradients, loss_addresses;
+  std::vector<std::int64_t> gradient_offsets{0};
+  names_.clear();
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<kernels::AdamWTensor<T>> tensors;
+    std::vector<std::int64_t> offsets{0};
+    for (Slot slot : optimizer.groups_[g].slots) {  // handles
       const Tensor gradient = slot.parameter.variable.gradient();
       if (!gradient.defined()) continue;
-      pointers.push_back(gradient.data<T>());
-      names.push_back(&slot.parameter.name);
+      tensors.push_back({slot.parameter.variable.mutable_value().mutable_data<T>(),
+                         gradient.data<T>(), slot.first_moment.mutable_data<T>(),
+                         slot.second_moment.mutable_data<T>()});
       offsets.push_back(offsets.back() + gradient.numel());
-      gradients.push_back(gradient);
+      gradients.push_back(gradient.data<T>());
+      gradient_offsets.push_back(gradient_offsets.back() + gradient.numel());
+    }
+    groups_[g].count = static_cast<std::int64_t>(tensors.size());
+    groups_[g].tensors.stage(tensors);
+    groups_[g].offsets.stage(offsets);
+  }
+  for (const Group& group : optimizer.groups_) {
+    for (const Slot& slot : group.slots) {
+      if (slot.parameter.variable.gradient().defined()) names_.push_back(slot.parameter.name);
     }
   }
-  if (gradients.empty()) return 0;
-  using Partial = kernels::SquaredNormPartial;
-  const Device device = gradients[0].device();
-  const auto bytes = static_cast<std::int64_t>(sizeof(Partial));
-  Tensor workspace =
-      Tensor::empty({bytes * kernels::squared_norm_workspace(offsets.back())}, DType::u8, device);
-  Tensor written = Tensor::empty({bytes}, DType::u8, device);
-  kernels::run(device, kernels::SquaredNorm<T>{gradients_.on(device, pointers),
-                                               gradient_offsets_.on(device, offsets),
-                                               static_cast<std::int64_t>(pointers.size()),
-                                               reinterpret_cast<Partial*>(workspace.mutable_raw()),
-                                               reinterpret_cast<Partial*>(written.mutable_raw())});
-  const Tensor read_back = written.to(Device{});
-  Partial result{};
-  std::memcpy(&result, read_back.byte_span().data(), sizeof(result));
-  if (result.nonfinite_tensor >= 0) {
-    fail(ErrorKind::numeric, "AdamW",
-         "the gradient of parameter '{}' holds a NaN or an infinity; lower the learning "
-         "rate or clip gradients",
-         *names[result.nonfinite_tensor]);
-  }
-  return std::sqrt(result.sum);
+  gradients_.stage(gradients);
+  gradient_offsets_.stage(gradient_offsets);
+  for (const Tensor& loss : losses) loss_addresses.push_back(loss.data<T>());
+  losses_.stage(loss_addresses);
 }
 
 template <class T>
-void AdamW::update(Group& group, double learning_rate_factor, double gradient_scale) {
-  std::vector<kernels::AdamWTensor<T>> tensors;
-  std::vector<std::int64_t> offsets{0};
-  for (Slot& slot : group.slots) {
-    const Tensor gradient = slot.parameter.variable.gradient();
-    if (!gradient.defined()) continue;
-    tensors.push_back({slot.parameter.variable.mutable_value().mutable_data<T>(),
-                       gradient.data<T>(), slot.first_moment.mutable_data<T>(),
-                       slot.second_moment.mutable_data<T>()});
-    offsets.push_back(offsets.back() + gradient.numel());
+void AdamW::run_step_of(Tables& tables, const Tensor& factors, double max_gradient_norm) {
+  using Partial = kernels::SquaredNormPartial;
+  auto* norm = address<Partial>(tables.norm_);
+  auto* report = address<kernels::AdamWReport>(tables.report_);
+  auto* scalars = address<kernels::AdamWScalars>(scalars_);
+  kernels::run(device(), kernels::SquaredNorm<T>{tables.gradients_.data<const T*>(),
+                                                 tables.gradient_offsets_.data<std::int64_t>(),
+                                                 static_cast<std::int64_t>(tables.names_.size()),
+                                                 address<Partial>(tables.workspace_), norm});
+  kernels::run(device(),
+               kernels::AdamWPrepare<T>{.norm = norm,
+                                        .factors = factors.data<double>(),
+                                        .factor_count = factors.numel(),
+                                        .max_gradient_norm = max_gradient_norm,
+                                        .losses = tables.losses_.data<const T*>(),
+                                        .loss_count = tables.loss_count_,
+                                        .scalars = scalars,
+                                        .report = report,
+                                        .loss_values = reinterpret_cast<double*>(report + 1)});
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    const Group& group = groups_[g];
+    const Tables::GroupTables& addresses = tables.groups_[g];
+    kernels::run(device(),
+                 kernels::AdamWStep<T>{.tensors = addresses.tensors.data<kernels::AdamWTensor<T>>(),
+                                       .offsets = addresses.offsets.data<std::int64_t>(),
+                                       .tensor_count = addresses.count,
+                                       .learning_rate = group.learning_rate,
+                                       .weight_decay = group.weight_decay,
+                                       .beta1 = group.beta1,
+                                       .beta2 = group.beta2,
+                                       .epsilon = group.epsilon,
+                                       .scalars = scalars});
   }
-  const Device device = group.slots[0].first_moment.device();
-  kernels::run(device,
-               kernels::AdamWStep<T>{.tensors = group.tensors.on(device, tensors),
-                                     .offsets = group.offsets.on(device, offsets),
-                                     .tensor_count = static_cast<std::int64_t>(tensors.size()),
-                                     .learning_rate = group.learning_rate * learning_rate_factor,
-                                     .weight_decay = group.weight_decay,
-                                     .beta1 = group.beta1,
-                                     .beta2 = group.beta2,
-                                     .epsilon = group.epsilon,
-                                     .gradient_scale = gradient_scale,
-                                     .step = step_count_});
 }
 
 double AdamW::step(double learning_rate_factor, double max_gradient_norm) {
-  return dispatch_float(dtype_, "AdamW", [&]<class T>() {
-    const double norm = gradient_norm<T>();
-    const bool clip = max_gradient_norm > 0;
-    const double scale = clip ? std::min(1.0, max_gradient_norm / (norm + 1e-6)) : 1.0;
-    ++step_count_;
-    for (Group& group : groups_) update<T>(group, learning_rate_factor, scale);
-    return norm;
-  });
+  if (tables_ == nullptr) tables_ = std::make_shared<Tables>(*this);
+  stage_step(*tables_, {});
+  tables_->upload();
+  run_step(*tables_, Tensor::from({learning_rate_factor}, {1}, device()), max_gradient_norm);
+  const auto report = Tables::report_of(tables_->report().to(Device{}));
+  if (report.nonfinite_tensor >= 0) {
+    write_scalars();  // the caller may go on
+    fail(ErrorKind::numeric, "AdamW",
+         "the gradient of parameter '{}' holds a NaN or an infinity; lower the learning "
+         "rate or clip gradients",
+         tables_->parameter_names().at(report.nonfinite_tensor));
+  }
+  count_step();
+  return report.gradient_norm;
+}
+
+void AdamW::stage_step(Tables& tables, const std::vector<Tensor>& losses) const {
+  dispatch_float(dtype_, "AdamW", [&]<class T>() { tables.stage<T>(*this, losses); });
+}
+
+void AdamW::run_step(Tables& tables, const Tensor& factors, double max_gradient_norm) {
+  dispatch_float(dtype_, "AdamW",
+                 [&]<class T>() { run_step_of<T>(tables, factors, max_gradient_norm); });
+}
+
+const std::int64_t* AdamW::step_counter() const {
+  return &reinterpret_cast<const kernels::AdamWScalars*>(scalars_.raw())->step;
+}
+
+std::size_t AdamW::parameter_count() const {
+  std::size_t count = 0;
+  for (const Group& group : groups_) count += group.slots.size();
+  return count;
+}
+
+void AdamW::write_scalars() {
+  scalars_.copy_from(tensor_of_bytes(kernels::AdamWScalars{.step = step_count_}, Device{}));
 }
 
 void AdamW::zero_gradients() {
@@ -172,6 +267,7 @@ void AdamW::load_state(const std::map<std::string, Tensor>& saved) {
   }
   for (auto [name, tensor] : mine) tensor.copy_from(saved.at(name));
   step_count_ = saved.at(fmt::format("{}step", kPrefix)).span<std::int64_t>()[0];
+  write_scalars();
 }
 
 }  // namespace cmir

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -11,6 +12,7 @@
 #include "core/error.h"
 #include "core/formats/safetensors.h"
 #include "models/training/device_batches.h"
+#include "models/training/device_steps.h"
 #include "models/training/evaluate.h"
 #include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
@@ -84,19 +86,8 @@ TrainingState state_from_json(const nlohmann::json& json) {
 }
 
 LossValues values_of(const LossTerms& terms, const Model& model) {
-  LossValues values{{"prediction", terms.prediction.value().item()},
-                    {"total", terms.total.value().item()}};
-  const auto names = model.modalities();
-  const auto add = [&](const char* term, const std::vector<Variable>& parts) {
-    for (std::size_t m = 0; m < parts.size(); ++m) {
-      if (parts[m].defined())
-        values[fmt::format("{}.{}", term, names[m])] = parts[m].value().item();
-    }
-  };
-  add("invariance", terms.invariance);
-  add("decorrelation", terms.decorrelation);
-  add("reconstruction", terms.reconstruction);
-  add("unimodal", terms.unimodal);
+  LossValues values;
+  for (const auto& [name, term] : named_terms(terms, model)) values[name] = term.value().item();
   return values;
 }
 
@@ -165,7 +156,15 @@ class Trainer {
         units_(batch_units(config, data.dataset, data.split.train)),
         sampler_(make_sampler(config, data, units_, seed)),
         schedule_(Schedule::make(config.optimizer.schedule, total_steps(config, data),
-                                 config.optimizer.warmup_fraction)) {}
+                                 config.optimizer.warmup_fraction)) {
+    if (model_->device().is_cpu()) return;
+    device_steps_.emplace(
+        *model_, optimizer_, schedule_,
+        DeviceSteps::Options{.seed = seed,
+                             .max_gradient_norm = config.optimizer.gradient_clip,
+                             .longest = longest_sequences(config, data.dataset, data.split.train),
+                             .record = config.training.capture});
+  }
 
   TrainResult run() {
     const bool resumed = options_.resume && load_checkpoint();
@@ -213,25 +212,58 @@ class Trainer {
         prefetcher, [&](const Batch& batch) { return unit_input(config_, data_.dataset, batch); },
         model_->device());
     while (const auto batch = batches.next()) {
-      train_step(batch->batch, batch->input);
-      ++state_.position;
-      ++state_.step;
-      if (options_.on_step) options_.on_step({state_, schedule_.total_steps, losses_});
-      if (InterruptGuard::requested()) return false;
-      if (checkpoint_due()) save_checkpoint();
+      submit_step(batch->batch, batch->input);
+      const bool stopping = InterruptGuard::requested();
+      const bool save = checkpoint_due();
+      // One step behind: the device has the next while the host reads what the last one did.
+      while (steps_under_way_.size() > (stopping || save ? 0 : 1)) finish_step();
+      if (stopping) return false;
+      if (save) save_checkpoint();
     }
+    while (!steps_under_way_.empty()) finish_step();
     return true;
   }
 
-  void train_step(const Batch& batch, const ModelInput& input) {
+  /// Which batch a step is of, for messages.
+  struct StepUnderWay {
+    std::int64_t position;
+    std::int64_t first_sample;
+  };
+
+  void submit_step(const Batch& batch, const ModelInput& input) {
+    steps_under_way_.push_back({state_.position, batch.indices[0]});
+    if (device_steps_) {
+      device_steps_->submit(input);
+    } else {
+      train_step(input);
+    }
+    ++state_.position;
+    ++state_.step;
+    if (!device_steps_) finish_step();
+  }
+
+  /// Takes the oldest step's results, which are there already on the CPU.
+  void finish_step() {
+    if (device_steps_) {
+      const DeviceSteps::Report report = device_steps_->take();
+      losses_ = {report.losses.begin(), report.losses.end()};
+      if (!report.failure.empty()) stop_non_finite(report.failure);
+      state_.gradient_norm = report.gradient_norm;
+    }
+    for (const auto& [term, value] : losses_) state_.sums[term] += value;
+    steps_under_way_.pop_front();
+    if (options_.on_step) options_.on_step({state_, schedule_.total_steps, losses_});
+  }
+
+  void train_step(const ModelInput& input) {
     const RandomStreams streams{.seed = seed_, .step = static_cast<std::uint32_t>(state_.step)};
     const ForwardOutput output = model_->forward(input, Mode::training, streams);
     losses_ = values_of(output.losses, *model_);
     for (const auto& [term, value] : losses_) {
       if (!std::isfinite(value) && term != "total")
-        stop_non_finite(batch, fmt::format("the loss term '{}' is {}", term, value));
+        stop_non_finite(fmt::format("the loss term '{}' is {}", term, value));
     }
-    if (!std::isfinite(losses_.at("total"))) stop_non_finite(batch, "the total loss is not finite");
+    if (!std::isfinite(losses_.at("total"))) stop_non_finite("the total loss is not finite");
     optimizer_.zero_gradients();
     backward(output.losses.total);
     try {
@@ -239,18 +271,19 @@ class Trainer {
           optimizer_.step(schedule_.factor(state_.step), config_.optimizer.gradient_clip);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::numeric) throw;
-      stop_non_finite(batch, error.what());
+      stop_non_finite(error.what());
     }
-    for (const auto& [term, value] : losses_) state_.sums[term] += value;
   }
 
-  [[noreturn]] void stop_non_finite(const Batch& batch, const std::string& what) {
+  /// In the oldest step under way.
+  [[noreturn]] void stop_non_finite(const std::string& what) {
+    const auto [position, first_sample] = steps_under_way_.front();
     const std::string parameter = first_non_finite_parameter(*model_);
     fail(ErrorKind::numeric, "train",
          "{} in batch {} of epoch {} (first sample '{}'); {}. The last checkpoint is kept. Try a "
          "smaller "
          "optimizer.learning_rate, or optimizer.gradient_clip",
-         what, state_.position + 1, state_.epoch + 1, data_.dataset.ids[batch.indices[0]],
+         what, position + 1, state_.epoch + 1, data_.dataset.ids[first_sample],
          parameter.empty() ? "all parameters are finite"
                            : fmt::format("parameter '{}' is not finite", parameter));
   }
@@ -372,8 +405,10 @@ class Trainer {
   const Units units_;
   BatchSampler sampler_;
   const Schedule schedule_;
+  std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
-  LossValues losses_;  // of the last step
+  std::deque<StepUnderWay> steps_under_way_;  // oldest first
+  LossValues losses_;                         // of the last finished step
   std::map<std::string, Tensor> best_;
   Clock::time_point last_checkpoint_;
 };

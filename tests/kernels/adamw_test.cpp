@@ -24,6 +24,7 @@ struct Case {
   Shared<AdamWTensor<T>> tensors;
   Shared<const T*> gradients;
   Shared<std::int64_t> offsets{0};
+  Shared<AdamWScalars> scalars{{.step = 3, .learning_rate_factor = 0.5, .gradient_scale = 0.5}};
 
   Case() {
     for (std::size_t i = 0; i < kSizes.size(); ++i) {
@@ -44,13 +45,12 @@ struct Case {
     return {tensors.data(),
             offsets.data(),
             static_cast<std::int64_t>(tensors.size()),
-            0.01,
+            0.02,
             0.1,
             0.9,
             0.99,
             1e-8,
-            0.5,
-            3};
+            scalars.data()};
   }
   SquaredNormPartial norm() {
     Shared<SquaredNormPartial> workspace(squared_norm_workspace(offsets.back()));
@@ -141,8 +141,9 @@ TYPED_TEST(OptimizerKernelTest, SquaredNormNamesTheFirstNonFiniteTensor) {
 TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
   for_each_variant<TypeParam>([] {
     const Shared<std::int64_t> offsets{0};
+    const Shared<AdamWScalars> scalars{{.step = 1}};
     run(test_device(),
-        AdamWStep<TypeParam>{nullptr, offsets.data(), 0, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+        AdamWStep<TypeParam>{nullptr, offsets.data(), 0, 0.1, 0, 0.9, 0.99, 1e-8, scalars.data()});
     Shared<SquaredNormPartial> result{{NAN, 99}};
     run(test_device(), SquaredNorm<TypeParam>{nullptr, offsets.data(), 0, nullptr, result.data()});
     EXPECT_EQ(result[0].sum, 0);
@@ -150,8 +151,93 @@ TYPED_TEST(OptimizerKernelTest, NoTensorsAreFine) {
   });
 }
 
+TYPED_TEST(OptimizerKernelTest, AStoppedOptimizerChangesNothing) {
+  for_each_variant<TypeParam>([] {
+    Case<TypeParam> c;
+    c.scalars[0].stopped = 1;
+    const auto before = c.p[4]->to_vector();
+    run(test_device(), c.step());
+    EXPECT_EQ(c.p[4]->to_vector(), before);
+  });
+}
+
+/// What AdamWPrepare reads and writes.
+template <class T>
+struct PrepareCase {
+  Shared<SquaredNormPartial> norm{{9.0, -1}};
+  Shared<double> factors{0.5, 0.25};
+  Shared<T> losses{T(1.5), T(-2)};
+  Shared<const T*> addresses{&losses[0], &losses[1]};
+  Shared<AdamWScalars> scalars{AdamWScalars{}};
+  Shared<AdamWReport> report{{-1, 77, 77}};
+  Shared<double> values{NAN, NAN};
+
+  void prepare(double max_gradient_norm = 0) {
+    run(test_device(),
+        AdamWPrepare<T>{norm.data(), factors.data(), 2, max_gradient_norm, addresses.data(), 2,
+                        scalars.data(), report.data(), values.data()});
+  }
+};
+
+TYPED_TEST(OptimizerKernelTest, PrepareCountsStepsClipsAndReports) {
+  for_each_variant<TypeParam>([] {
+    PrepareCase<TypeParam> c;
+    for (const double factor : {0.5, 0.25, 0.25}) {  // the last one from then on
+      c.prepare(1.5);
+      EXPECT_EQ(c.scalars[0].learning_rate_factor, factor);
+      EXPECT_EQ(c.scalars[0].gradient_scale, 1.5 / (3 + 1e-6));
+    }
+    EXPECT_EQ(c.scalars[0].step, 3);
+    EXPECT_EQ(c.scalars[0].stopped, 0);
+    EXPECT_EQ(c.report[0].gradient_norm, 3);
+    EXPECT_EQ(c.report[0].nonfinite_tensor, -1);
+    EXPECT_EQ(c.report[0].nonfinite_loss, -1);
+    EXPECT_EQ(c.values, (Shared<double>{1.5, -2}));
+    for (const double limit : {0.0, 3.1}) {
+      c.prepare(limit);
+      EXPECT_EQ(c.scalars[0].gradient_scale, 1);
+    }
+  });
+}
+
+TYPED_TEST(OptimizerKernelTest, PrepareStopsAtWhatIsNotFinite) {
+  using Limits = std::numeric_limits<TypeParam>;
+  for_each_variant<TypeParam>([] {
+    for (const TypeParam bad : {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity()}) {
+      PrepareCase<TypeParam> c;
+      c.losses[1] = bad;
+      c.prepare();
+      EXPECT_EQ(c.report[0].nonfinite_loss, 1);
+      EXPECT_EQ(c.scalars[0].step, 0);
+      EXPECT_EQ(c.scalars[0].stopped, 1);
+      c.losses[1] = 0;
+      c.prepare();  // for good
+      EXPECT_EQ(c.report[0].nonfinite_loss, -1);
+      EXPECT_EQ(c.scalars[0].step, 0);
+    }
+    PrepareCase<TypeParam> c;
+    c.norm[0].nonfinite_tensor = 2;
+    c.prepare();
+    EXPECT_EQ(c.report[0].nonfinite_tensor, 2);
+    EXPECT_EQ(c.scalars[0].stopped, 1);
+  });
+}
+
+TEST(OptimizerKernelTest, PowersBySquaring) {
+  for (const double beta : {0.0, 0.5, 0.9, 0.999, 0.999999}) {
+    for (const std::int64_t t : {0, 1, 2, 3, 10, 1000, 123457}) {
+      const double exact = std::pow(beta, static_cast<double>(t));
+      EXPECT_NEAR(power_of(beta, t), exact, static_cast<double>(t) * 0x1p-52 * exact) << beta << t;
+      if (t > 0 && beta <= 0.999) {
+        EXPECT_NEAR(1 - power_of(beta, t), 1 - exact, 4e-13 * (1 - exact)) << beta << " " << t;
+      }
+    }
+  }
+}
+
 TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
   for_each_cuda_device([] {
+    const Shared<AdamWScalars> scalars{{.step = 1}};
     {
       const Shared<std::int64_t> offsets = {0, 3,
                                             528 * 2048 + 5};  // blocks times elements of a chunk
@@ -159,8 +245,8 @@ TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
       Guarded<float> p(count, 1.0F), g(count, 1.0F), m(count, 0.0F), v(count, 0.0F);
       const Shared<AdamWTensor<float>> tensors = {{&p[0], &g[0], &m[0], &v[0]},
                                                   {&p[3], &g[3], &m[3], &v[3]}};
-      run(test_device(),
-          AdamWStep<float>{tensors.data(), offsets.data(), 2, 0.5, 0, 0.9, 0.99, 1e-8, 1, 1});
+      run(test_device(), AdamWStep<float>{tensors.data(), offsets.data(), 2, 0.5, 0, 0.9, 0.99,
+                                          1e-8, scalars.data()});
       EXPECT_TRUE(
           std::ranges::all_of(p.span(), [](float x) { return std::abs(x - 0.5F) < 1e-5F; }));
     }
@@ -177,6 +263,7 @@ TEST(OptimizerKernelTest, MoreChunksThanTheCudaGridHasBlocks) {
 
 TEST(OptimizerKernelTest, AnyArrayMayBeMisaligned) {
   const Shared<std::int64_t> offsets = {0, 5, 5, 5000};
+  const Shared<AdamWScalars> scalars{{.step = 1}};
   expect_same_for_any_alignment(
       {5, 5, 5, 5, 4995, 4995, 4995, 4995}, [&](const std::vector<float*>& p) {
         for (const int second_moment : {3, 7}) {
@@ -186,8 +273,8 @@ TEST(OptimizerKernelTest, AnyArrayMayBeMisaligned) {
         const Shared<AdamWTensor<float>> tensors = {{p[0], p[1], p[2], p[3]},
                                                     {nullptr, nullptr, nullptr, nullptr},
                                                     {p[4], p[5], p[6], p[7]}};
-        run(test_device(),
-            AdamWStep<float>{tensors.data(), offsets.data(), 3, 0.1, 0, 0.9, 0.99, 1e-8, 1, 1});
+        run(test_device(), AdamWStep<float>{tensors.data(), offsets.data(), 3, 0.1, 0, 0.9, 0.99,
+                                            1e-8, scalars.data()});
         const Shared<const float*> gradients = {p[1], nullptr, p[5]};
         Shared<SquaredNormPartial> workspace(squared_norm_workspace(5000)), result(1);
         run(test_device(), SquaredNorm<float>{gradients.data(), offsets.data(), 3, workspace.data(),

@@ -50,7 +50,7 @@ struct CpuKernelsOnSimt : CpuKernelOnSimt<Kernels<float>>...,
                           CpuKernelOnSimt<Kernels<double>>... {};
 
 using AllCpuKernelsOnSimt = CpuKernelsOnSimt<
-    ActivationBackward, ActivationForward, AdamWStep, AddPositions, AttentionBackward,
+    ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
     Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
     EmbeddingForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward, LayerNormBackward,

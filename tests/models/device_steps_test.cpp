@@ -1,0 +1,240 @@
+// Steps that are recorded and replayed, on simt with the CPU's kernels, and the shapes they share.
+#include "models/training/device_steps.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "models/data/synthetic.h"
+#include "models/networks/batch_input.h"
+#include "models/training/prepare.h"
+#include "models/training/trainer.h"
+#include "tests/kernels/cpu_on_simt.h"
+
+namespace cmir {
+namespace {
+
+using ::testing::HasSubstr;
+
+Tensor offsets_of(const std::vector<std::int64_t>& lengths) {
+  std::vector<std::int64_t> offsets{0};
+  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  return Tensor::from(offsets, {static_cast<std::int64_t>(offsets.size())});
+}
+
+TEST(SequenceBucket, PadsToItsRowsWithoutALongerSequence) {
+  std::uint32_t state = 1;
+  const auto random = [&](std::uint32_t below) {
+    state = state * 1664525 + 1013904223;
+    return static_cast<std::int64_t>((state >> 8) % below);
+  };
+  for (int i = 0; i < 3000; ++i) {
+    std::vector<std::int64_t> lengths(1 + random(40));
+    const auto most = static_cast<std::uint32_t>(1 + random(i % 7 == 0 ? 1000 : 50));
+    for (std::int64_t& length : lengths) length = random(most + 1);
+    const Tensor offsets = offsets_of(lengths);
+    const SequenceBucket bucket = SequenceBucket::of(offsets, 2000);
+    const auto padded = bucket.padded(offsets);
+    ASSERT_EQ(padded.size(), lengths.size() + bucket.padding + 1);
+    ASSERT_EQ(padded.back(), bucket.rows);
+    std::int64_t longest = 0;
+    for (std::size_t s = 0; s + 1 < padded.size(); ++s) {
+      ASSERT_LE(padded[s], padded[s + 1]);
+      longest = std::max(longest, padded[s + 1] - padded[s]);
+      if (s < lengths.size()) {
+        ASSERT_EQ(padded[s + 1] - padded[s], lengths[s]);
+      }
+    }
+    ASSERT_EQ(longest, bucket.longest);  // so what depends on it is the same for the whole bucket
+  }
+}
+
+TEST(SequenceBucket, IsBoundedByTheLongestThatThereIs) {
+  EXPECT_EQ(SequenceBucket::of(offsets_of({33, 2}), 34).longest, 34);
+  EXPECT_EQ(SequenceBucket::of(offsets_of({33, 2}), 1000).longest, 36);
+  EXPECT_EQ(SequenceBucket::of(offsets_of({0, 0}), 0).longest, 1);
+  EXPECT_LE(SequenceBucket::of(offsets_of({50, 50, 50, 50}), 50).rows, 4 * 50 * 1.13 + 50);
+}
+
+Config config_with(const std::string& modalities) {
+  return parse_config(R"(
+[data]
+name = "synthetic"
+path = "synthetic"
+split = "split"
+label = "label"
+)" + modalities + R"(
+[model]
+shared_width = 8
+hidden_width = 12
+dropout = 0.1
+[noise]
+train_kind = "laplace_or_erase"
+train_rate = 0.1
+[loss]
+environments = 2
+[optimizer]
+gradient_clip = 1.0
+schedule = "linear"
+warmup_fraction = 0.2
+[training]
+device = "simt"
+epochs = 6
+batch_size = 8
+)",
+                      "config");
+}
+const char* const kVectors = R"([[data.modalities]]
+name = "text"
+feature = "text"
+network = "mlp"
+layers = 1
+dropout = 0.2
+)";
+const char* const kSequences = R"([[data.modalities]]
+name = "audio"
+feature = "audio"
+network = "conv_transformer"
+layers = 1
+heads = 2
+feed_forward = 16
+dropout = 0.2
+attention_dropout = 0.1
+positions = "sinusoidal"
+)";
+
+Dataset dataset() {
+  SyntheticOptions options;
+  options.samples = 60;
+  options.modalities = {{"text", 6, false}, {"audio", 5, true}};
+  options.min_length = 1;
+  options.max_length = 9;
+  return make_synthetic(options);
+}
+
+struct TrainedRun {
+  std::vector<LossValues> losses;
+  std::vector<double> parameters;
+};
+
+TrainedRun run_of(Config config, const std::string& device, bool capture) {
+  config.training.device = device;
+  config.training.capture = capture;
+  TrainedRun run;
+  TrainOptions options;
+  options.on_step = [&](const StepReport& report) { run.losses.push_back(report.losses); };
+  const TrainResult result = train(config, prepare_data(config, dataset()), 3, options);
+  for (const Parameter& p : result.model->named_parameters()) {
+    for (const double x : p.variable.value().to_vector()) run.parameters.push_back(x);
+  }
+  return run;
+}
+
+class DeviceStepsTest : public ::testing::Test {
+ protected:
+  const kernels::testing::AllCpuKernelsOnSimt borrowed_;
+};
+
+/// A replay repeats what was frozen into it by mistake: a step of dropout, a rate, an address.
+TEST_F(DeviceStepsTest, ReplaysGiveTheBitsOfTheSameOpsOneByOne) {
+  for (const char* modalities : {kVectors, kSequences}) {
+    const Config config = config_with(modalities);
+    const TrainedRun recorded = run_of(config, "simt", true), plain = run_of(config, "simt", false);
+    ASSERT_GT(plain.losses.size(), 20U);
+    EXPECT_EQ(recorded.losses, plain.losses);
+    EXPECT_EQ(recorded.parameters, plain.parameters);
+  }
+}
+
+TEST_F(DeviceStepsTest, TheyAreTheStepsOfTheCpu) {
+  for (const bool sequences : {false, true}) {
+    const std::string modalities = std::string(kVectors) + (sequences ? kSequences : "");
+    const Config config = config_with(modalities);
+    const TrainedRun there = run_of(config, "simt", true), here = run_of(config, "cpu", true);
+    ASSERT_EQ(there.losses.size(), here.losses.size());
+    for (std::size_t i = 0; i < here.losses.size(); ++i) {
+      for (const auto& [term, value] : here.losses[i])
+        EXPECT_NEAR(there.losses[i].at(term), value, 2e-3 * (0.1 + std::abs(value)))
+            << term << " of step " << i;
+    }
+  }
+}
+
+class Steps {
+ public:
+  explicit Steps(const Config& config, bool record = true)
+      : config_(config),
+        data_(prepare_data(config, dataset())),
+        model_(config, data_.modalities, 1),
+        optimizer_({{.parameters = model_.named_parameters()}}),
+        steps_(model_, optimizer_, Schedule::make("constant", 100, 0),
+               {.longest = longest_sequences(config, data_.dataset, data_.split.train),
+                .record = record}) {}
+
+  ModelInput input(const std::vector<std::int64_t>& samples) const {
+    return model_input(config_, gather(data_.dataset, data_.fields, samples)).to(model_.device());
+  }
+  std::vector<double> first_parameter() const {
+    return model_.named_parameters()[0].variable.value().to_vector();
+  }
+
+  const Config config_;
+  const PreparedData data_;
+  Model model_;
+  AdamW optimizer_;
+  DeviceSteps steps_;
+};
+
+TEST_F(DeviceStepsTest, BatchesOfOneShapeShareAGraph) {
+  Steps s(config_with(kVectors));
+  for (std::int64_t i = 0; i < 5; ++i) s.steps_.submit(s.input({i, i + 1, i + 2}));
+  s.steps_.submit(s.input({1, 2}));
+  s.steps_.submit(s.input({4, 5, 6}));
+  EXPECT_EQ(s.steps_.recorded(), 1U);
+  s.steps_.submit(s.input({2, 3}));
+  EXPECT_EQ(s.steps_.recorded(), 2U);
+  EXPECT_EQ(s.steps_.pending(), 8U);
+  EXPECT_EQ(s.optimizer_.step_count(), 8);
+}
+
+TEST_F(DeviceStepsTest, SequencesOfOtherLengthsShareAGraphToo) {
+  Steps s(config_with(kSequences));
+  std::int64_t batches = 0;
+  for (std::int64_t i = 0; i + 16 < 40; ++i, ++batches) {
+    std::vector<std::int64_t> samples(16);
+    for (std::size_t k = 0; k < samples.size(); ++k) samples[k] = i + static_cast<std::int64_t>(k);
+    s.steps_.submit(s.input(samples));
+  }
+  EXPECT_GE(batches, 20);
+  EXPECT_LE(s.steps_.recorded(), 6U);
+  EXPECT_GE(s.steps_.recorded(), 1U);
+}
+
+TEST_F(DeviceStepsTest, ANumberThatIsNotFiniteStopsItAndIsNamed) {
+  for (const bool record : {false, true}) {
+    for (const bool in_loss : {true, false}) {
+      Steps s(config_with(kVectors), record);
+      const ModelInput good = s.input({0, 1, 2});
+      for (int i = 0; i < 3; ++i) s.steps_.submit(good);
+      while (s.steps_.pending() > 0) {
+        EXPECT_EQ(s.steps_.take().failure, "");
+      }
+      ModelInput bad = s.input({0, 1, 2});
+      bad.labels = bad.labels.clone();
+      // The square of 1e30 overflows; that of 1e18 does not, but the squares of its gradients' sum.
+      bad.labels.mutable_span<float>()[1] =
+          in_loss ? 1e30F : std::numeric_limits<float>::quiet_NaN();
+      s.steps_.submit(bad);
+      const auto before = s.first_parameter();
+      s.steps_.submit(good);
+      EXPECT_THAT(s.steps_.take().failure, HasSubstr("the loss term 'prediction' is"));
+      EXPECT_EQ(s.first_parameter(), before);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cmir
