@@ -166,7 +166,7 @@ Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& d
     x = ops::mean_pool(x, offsets);
   }
   for (std::size_t i = 0; i + 1 < linears_.size(); ++i)
-    x = dropout.apply(linears_[i].relu(x), config_.dropout);
+    x = linears_[i].relu(x, dropout.mask(config_.dropout));
   return linears_.empty() ? x : linears_.back()(x);
 }
 
