@@ -13,6 +13,7 @@ struct Linear {
   static constexpr std::string_view name = "linear";
   Activation activation;
   bool has_bias;
+  DropoutMask dropout;
 
   /// inputs: x, weight and, where there is one, bias.
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
@@ -29,7 +30,7 @@ struct Linear {
           kernels::LinearForward<T>{
               x.data<T>(), weight.data<T>(), has_bias ? inputs[2].data<T>() : nullptr, activation,
               pre_activation.defined() ? pre_activation.mutable_data<T>() : nullptr,
-              y.mutable_data<T>(), x.shape().rows(), weight.size(1), weight.size(0)});
+              y.mutable_data<T>(), x.shape().rows(), weight.size(1), weight.size(0), dropout});
     });
     if (context.recording()) {
       context.save(context.needs_gradient(1) ? x : Tensor());
@@ -79,25 +80,26 @@ struct Linear {
     return gradients;
   }
 
-  /// dy times the activation's derivative, which is dy itself without an activation; and its column
-  /// sums into *bias_gradient.
+  /// dy times the derivative of activation and dropout, which is dy itself without either; and its
+  /// column sums into *bias_gradient.
   template <class T>
   Tensor through_activation(const Tensor& saved, const Tensor& dy, Tensor* bias_gradient) const {
     using Kernel = kernels::ActivationBackward<T>;
     const std::int64_t rows = dy.shape().rows(), out = dy.shape().width();
-    Tensor dz = activation == Activation::none ? Tensor()
-                                               : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
+    const bool unchanged = activation == Activation::none && dropout.p == 0;
+    Tensor dz = unchanged ? Tensor() : Tensor::empty(dy.shape(), dy.dtype(), dy.device());
     Tensor workspace;
     if (bias_gradient != nullptr) {
       *bias_gradient = Tensor::empty({out}, dy.dtype(), dy.device());
       workspace = Tensor::empty({Kernel::workspace_size(rows, out)}, DType::f64, dy.device());
     }
     if (dz.defined() || bias_gradient != nullptr) {
-      kernels::run(dy.device(),
-                   Kernel{activation, dy.data<T>(), saved.defined() ? saved.data<T>() : nullptr,
-                          dz.defined() ? dz.mutable_data<T>() : nullptr, rows, out,
-                          bias_gradient != nullptr ? bias_gradient->mutable_data<T>() : nullptr,
-                          workspace.defined() ? workspace.mutable_data<double>() : nullptr});
+      kernels::run(
+          dy.device(),
+          Kernel{activation, dy.data<T>(), saved.defined() ? saved.data<T>() : nullptr,
+                 dz.defined() ? dz.mutable_data<T>() : nullptr, rows, out,
+                 bias_gradient != nullptr ? bias_gradient->mutable_data<T>() : nullptr,
+                 workspace.defined() ? workspace.mutable_data<double>() : nullptr, dropout});
     }
     return dz.defined() ? dz : dy;
   }
@@ -109,6 +111,7 @@ struct Linear {
             name,
             "x {} and weight {} do not fit: x must be [..., in] and weight [out, in], of one dtype",
             x.describe(), weight.describe());
+    require(dropout.p >= 0 && dropout.p < 1, name, "dropout must be in [0, 1), got {}", dropout.p);
     if (!has_bias) return;
     const Tensor& bias = inputs[2];
     require(bias.shape() == Shape{weight.size(0)} && bias.dtype() == x.dtype(), name,
@@ -148,6 +151,21 @@ struct Linear {
          {random_away_from_zero({5, 1}, 4, 0.2), Tensor::from<double>({1, -2, 3}, {3, 1}),
           Tensor::from<double>({0.03, -0.03, 0.02}, {3})},
          with(Activation::relu)});
+    const auto dropped = [](Activation activation) {
+      return [activation](std::span<const Variable> v) {
+        return linear(v[0], v[1], v[2], activation, {.p = 0.4, .stream = {.seed = 5, .site = 2}});
+      };
+    };
+    cases.push_back({"relu, dropout", cases.back().inputs, dropped(Activation::relu)});
+    cases.push_back({"dropout", inputs({67, 2}, 3), dropped(Activation::none)});
+    cases.push_back({"gelu, dropout", inputs({2, 3, 7}, 5), dropped(Activation::gelu)});
+    cases.push_back({"tanh, dropout", inputs({3, 9}, 9), dropped(Activation::tanh)});
+    cases.push_back({"no rows, dropout", inputs({0, 3}, 2), dropped(Activation::none)});
+    cases.push_back({"no bias, dropout",
+                     {random_normal({3, 5}, 1), random_normal({4, 5}, 2)},
+                     [](std::span<const Variable> v) {
+                       return linear(v[0], v[1], {}, Activation::sigmoid, {.p = 0.5});
+                     }});
     return cases;
   }
 };
@@ -155,9 +173,9 @@ struct Linear {
 }  // namespace
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
-                Activation activation) {
-  if (!bias.defined()) return apply_op(Linear{activation, false}, {x, weight});
-  return apply_op(Linear{activation, true}, {x, weight, bias});
+                Activation activation, const DropoutMask& dropout) {
+  if (!bias.defined()) return apply_op(Linear{activation, false, dropout}, {x, weight});
+  return apply_op(Linear{activation, true, dropout}, {x, weight, bias});
 }
 
 }  // namespace cmir::ops

@@ -1,19 +1,23 @@
-// Linear layer with bias and activation.
+// Linear layer with bias, activation and dropout.
 #pragma once
 
 #include "autograd/tape.h"
+#include "kernels/dropout/dropout.h"
 #include "kernels/elementwise/activation.h"
 
 namespace cmir {
 using kernels::Activation;
-}
+using kernels::DropoutMask;
+}  // namespace cmir
 
 namespace cmir::ops {
 
-/// activation(x weight^T + bias): x [..., in], weight [out, in], bias [out] or Variable() for none
-/// -> [..., out], f32 or f64. Keeps x and weight where the other's gradient is wanted, and for
-/// backward of the activation its output (gelu: its input).
+/// dropout(activation(x weight^T + bias)): x [..., in], weight [out, in], bias [out] or Variable()
+/// for none -> [..., out], f32 or f64. Keeps x and weight where the other's gradient is wanted, and
+/// for backward of the activation the result (gelu: the activation's input; none: nothing). Drops
+/// what ops::dropout with the mask's p and stream would; a p of 0, in evaluation too, is no
+/// dropout.
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {},
-                Activation activation = Activation::none);
+                Activation activation = Activation::none, const DropoutMask& dropout = {});
 
 }  // namespace cmir::ops

@@ -81,6 +81,14 @@ const Tensor& OpContext::saved(std::size_t i) const {
   return saved.tensor;
 }
 
+OpContext context_of(std::span<const Variable> inputs) {
+  std::vector<bool> needs;
+  for (const Variable& input : inputs) {
+    needs.push_back(gradients_enabled() && input.requires_gradient());
+  }
+  return OpContext(std::move(needs));
+}
+
 void check_one_device(std::string_view op, std::span<const Tensor> inputs) {
   const Tensor* first = nullptr;
   for (const Tensor& input : inputs) {

@@ -152,10 +152,15 @@ void backward(const Variable& root, const BackwardOptions& options = {});
 //   static constexpr std::string_view name;
 //   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const;
 //   Gradients backward(const OpContext& context, const Tensor& output_gradient) const;
+//     or, for an op that adds to its first input's gradient while it computes its own part,
+//   Gradients backward(const OpContext& context, const Tensor& output_gradient, Tensor arrived)
+//   const;
+//     `arrived` is what that input has received so far from others, or undefined; the gradient
+//     returned for it must include that. It may be written to where it is unique().
 //   static std::vector<GradientCase> gradient_cases();       // autograd/gradcheck.h; returned, not
 //   defined, in headers
-// Ops have one output. Using an op anywhere registers it, so that a test can find any op whose
-// cases are missing.
+// Ops have one output; record_op says what a function with two does. Using an op anywhere registers
+// it, so that a test can find any op whose cases are missing.
 
 struct GradientCase;
 struct OpInfo {
@@ -180,7 +185,13 @@ class OpNode final : public Node {
             "its graph was already used by backward(), which freed what forward saved; run forward "
             "again, or pass retain_graph = true to the first backward()");
     const Range range(Op::name);
-    return op_.backward(context_, output_gradient);
+    if constexpr (requires { op_.backward(context_, output_gradient, Tensor()); }) {
+      Node* input = inputs()[0].get();
+      return op_.backward(context_, output_gradient,
+                          input != nullptr ? std::exchange(input->incoming, Tensor()) : Tensor());
+    } else {
+      return op_.backward(context_, output_gradient);
+    }
   }
   void release() override { context_.release(); }
 
@@ -193,30 +204,36 @@ class OpNode final : public Node {
 /// see Tensor::on).
 void check_one_device(std::string_view op, std::span<const Tensor> inputs);
 
+/// The context of an op with these inputs: it records if one needs a gradient and no NoGradScope is
+/// alive.
+OpContext context_of(std::span<const Variable> inputs);
+
+/// The result `value` of an op on these inputs, recorded if `context` (context_of(inputs), with
+/// what backward needs) records. For functions that compute the values of several ops in one
+/// kernel, since an op has one output; such an op needs no forward.
+template <class Op>
+Variable record_op(Op op, OpContext context, Tensor value, std::span<const Variable> inputs) {
+  (void)registered_op<Op>;
+  if (!context.recording()) return Variable(std::move(value));
+  std::vector<std::shared_ptr<Node>> nodes;
+  for (const Variable& input : inputs) nodes.push_back(input.node());
+  auto node =
+      std::make_shared<OpNode<Op>>(std::move(op), std::move(context), value, std::move(nodes));
+  return Variable(std::move(value), std::move(node));
+}
+
 /// Runs the op forward and, if an input needs a gradient and no NoGradScope is alive, records it.
 template <class Op>
 Variable apply_op(Op op, std::span<const Variable> inputs) {
-  (void)registered_op<Op>;
   std::vector<Tensor> values;
-  std::vector<bool> needs;
-  std::vector<std::shared_ptr<Node>> nodes;
-  bool any = false;
-  for (const Variable& input : inputs) {
-    values.push_back(input.value());
-    nodes.push_back(gradients_enabled() ? input.node() : nullptr);
-    needs.push_back(nodes.back() != nullptr);
-    any = any || needs.back();
-  }
+  for (const Variable& input : inputs) values.push_back(input.value());
   check_one_device(Op::name, values);
-  OpContext context(std::move(needs));
+  OpContext context = context_of(inputs);
   Tensor value = [&] {
     const Range range(Op::name);
     return op.forward(context, values);
   }();
-  if (!any) return Variable(std::move(value));
-  auto node =
-      std::make_shared<OpNode<Op>>(std::move(op), std::move(context), value, std::move(nodes));
-  return Variable(std::move(value), std::move(node));
+  return record_op(std::move(op), std::move(context), std::move(value), inputs);
 }
 template <class Op>
 Variable apply_op(Op op, std::initializer_list<Variable> inputs) {

@@ -1,10 +1,13 @@
 // The teaching ladder of layer norm: mean, variance and output as separate loops over the whole
 // matrix (naive); a row at a time in plain loops (rowwise); mean of squares minus square of the
 // mean in one pass (one_pass: fast and wrong for a large mean); the kernel (fused: a row at a time,
-// vectorised, threaded, statistics saved).
+// vectorised, threaded, statistics saved). And the norm of a sum, its gradient with what arrived by
+// another way: each in one kernel against two.
 #include "kernels/norm/layer_norm.h"
 
 #include "bench/compare.h"
+#include "kernels/elementwise/axpy.h"
+#include "kernels/elementwise/binary.h"
 
 namespace cmir::kernels {
 namespace {
@@ -13,7 +16,8 @@ using namespace bench;
 
 struct Data {
   std::int64_t rows, width;
-  std::vector<float> x, gamma, beta, dy, y, mean, rstd, dx, dgamma, dbeta, workspace;
+  std::vector<float> x, gamma, beta, dy, y, mean, rstd, dx, dgamma, dbeta, workspace, residual, sum,
+      arrived;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -28,7 +32,10 @@ struct Data {
         dx(rows * width),
         dgamma(width),
         dbeta(width),
-        workspace(layer_norm_backward_workspace(rows, width)) {}
+        workspace(layer_norm_backward_workspace(rows, width)),
+        residual(normals(rows * width, 5)),
+        sum(rows * width),
+        arrived(normals(rows * width, 6)) {}
 
   LayerNormForward<float> forward() {
     return {x.data(),    gamma.data(), beta.data(), 1e-5F, y.data(),
@@ -37,6 +44,12 @@ struct Data {
   LayerNormBackward<float> backward() {
     return {x.data(),      gamma.data(), mean.data(), rstd.data(), dy.data(),       dx.data(),
             dgamma.data(), dbeta.data(), rows,        width,       workspace.data()};
+  }
+  LayerNormForward<float> of_sum() {
+    auto args = forward();
+    args.residual = residual.data();
+    args.sum = sum.data();
+    return args;
   }
 };
 
@@ -145,6 +158,57 @@ void backward_fused(benchmark::State& state) {
   count(state, d.backward());
 }
 
+template <class Step>
+void of_sum(benchmark::State& state, Step step) {
+  Data d(state), plain(state);
+  for (std::size_t i = 0; i < d.x.size(); ++i) plain.x[i] += plain.residual[i];
+  naive(plain);
+  step(d);
+  if (!agree(state, d.y, plain.y, 1e-4) || !agree(state, d.sum, plain.x, 0)) return;
+  for (auto _ : state) step(d);
+  count(state, d.of_sum());
+}
+void of_sum_fused(benchmark::State& state) {
+  of_sum(state, [](Data& d) { run({}, d.of_sum()); });
+}
+void of_sum_two_kernels(benchmark::State& state) {
+  of_sum(state, [](Data& d) {
+    run({}, Binary<float>{BinaryOperation::add, d.x.data(), d.residual.data(), d.sum.data(), 1,
+                          d.rows * d.width});
+    auto args = d.forward();
+    args.x = d.sum.data();
+    run({}, args);
+  });
+}
+
+template <class Step>
+void backward_arrived(benchmark::State& state, Step step) {
+  Data d(state);
+  run({}, d.forward());
+  std::vector<float> dx, dgamma, dbeta;
+  naive_backward(d, dx, dgamma, dbeta);
+  for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += d.arrived[i];
+  step(d);
+  if (!agree(state, d.dx, dx, 1e-3)) return;
+  for (auto _ : state) step(d);
+  auto args = d.backward();
+  args.arrived = d.arrived.data();
+  count(state, args);
+}
+void backward_arrived_fused(benchmark::State& state) {
+  backward_arrived(state, [](Data& d) {
+    auto args = d.backward();
+    args.arrived = d.arrived.data();
+    run({}, args);
+  });
+}
+void backward_arrived_two_kernels(benchmark::State& state) {
+  backward_arrived(state, [](Data& d) {
+    run({}, d.backward());
+    run({}, Axpy<float>{1.0F, d.arrived.data(), d.dx.data(), d.rows * d.width});
+  });
+}
+
 void sizes(benchmark::internal::Benchmark* b) {
   b->ArgNames({"rows", "width"})
       ->Args({2400, 30})
@@ -158,6 +222,10 @@ BENCHMARK(forward_one_pass)->Apply(sizes);
 BENCHMARK(forward_fused)->Apply(sizes);
 BENCHMARK(backward_naive)->Apply(sizes);
 BENCHMARK(backward_fused)->Apply(sizes);
+BENCHMARK(of_sum_two_kernels)->Apply(sizes)->UseRealTime();
+BENCHMARK(of_sum_fused)->Apply(sizes)->UseRealTime();
+BENCHMARK(backward_arrived_two_kernels)->Apply(sizes)->UseRealTime();
+BENCHMARK(backward_arrived_fused)->Apply(sizes)->UseRealTime();
 
 }  // namespace
 }  // namespace cmir::kernels

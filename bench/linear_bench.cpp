@@ -1,9 +1,11 @@
 // The linear layer with bias and gelu fused behind the product against product, bias and gelu as
 // three passes over the result; and its activation gradient with the bias gradient in one pass
-// against two.
+// against two. With relu (or nothing) and dropout: all behind the product against dropout as a
+// kernel of its own, and the gradients likewise.
 #include "kernels/matrix/linear.h"
 
 #include "bench/compare.h"
+#include "kernels/dropout/dropout.h"
 #include "kernels/elementwise/binary.h"
 #include "kernels/matrix/gemm.h"
 #include "kernels/reduce/sum.h"
@@ -96,6 +98,64 @@ void backward(benchmark::State& state, Step step) {
   count(state, d.backward());
 }
 
+const DropoutMask kMask{0.3, {.seed = 5, .step = 1, .site = 2}};
+
+LinearForward<float> forward_of(Data& d, Activation activation, const DropoutMask& mask) {
+  auto args = d.forward();
+  args.activation = activation;
+  args.dropout = mask;
+  return args;
+}
+/// Its result goes where it is given, since ops of the tape do not overwrite what was saved.
+void dropped_forward_apart(Data& d, Activation activation, std::vector<float>& y) {
+  run({}, forward_of(d, activation, {}));
+  run({}, Dropout<float>{d.y.data(), y.data(), d.rows * d.out, kMask.p, kMask.stream});
+}
+
+void dropped_forward(benchmark::State& state, Activation activation, bool fused) {
+  Data d(state);
+  std::vector<float> y(d.y.size());
+  dropped_forward_apart(d, activation, y);
+  run({}, forward_of(d, activation, kMask));
+  if (!agree(state, d.y, y, 0)) return;
+  for (auto _ : state) {
+    fused ? run({}, forward_of(d, activation, kMask)) : dropped_forward_apart(d, activation, y);
+  }
+  count(state, forward_of(d, activation, kMask));
+}
+
+ActivationBackward<float> backward_of(Data& d, Activation activation, const DropoutMask& mask) {
+  auto args = d.backward();
+  args.activation = activation;
+  args.dropout = mask;
+  return args;
+}
+void dropped_backward_apart(Data& d, Activation activation, std::vector<float>& between) {
+  run({}, Dropout<float>{d.dy.data(), between.data(), d.rows * d.out, kMask.p, kMask.stream});
+  auto args = backward_of(d, activation, {});
+  args.dy = between.data();
+  run({}, args);
+}
+
+void dropped_backward(benchmark::State& state, Activation activation, bool fused) {
+  Data d(state);
+  std::vector<float> between(d.dy.size());
+  run({}, forward_of(d, activation, {}));
+  dropped_backward_apart(d, activation, between);
+  const auto dz = d.dz, sums = d.sums;
+  auto dropped = d.y;
+  run({}, Dropout<float>{d.y.data(), dropped.data(), d.rows * d.out, kMask.p, kMask.stream});
+  if (fused) d.y = dropped;
+  const auto step = [&] {
+    fused ? run({}, backward_of(d, activation, kMask))
+          : dropped_backward_apart(d, activation, between);
+  };
+  step();
+  if (!agree(state, d.dz, dz, 0) || !agree(state, d.sums, sums, 0)) return;
+  for (auto _ : state) step();
+  count(state, backward_of(d, activation, kMask));
+}
+
 void sizes(benchmark::internal::Benchmark* b) {
   b->Args({48, 150, 256})->Args({480, 256, 256})->Args({2400, 150, 600})->UseRealTime();
 }
@@ -109,6 +169,14 @@ BENCHMARK_CAPTURE(backward, two_passes, [](Data& d) {
   run({}, SumOverRows<float>{1.0, d.dz.data(), nullptr, d.sums.data(), d.workspace.data(), d.rows,
                              d.out});
 })->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_forward, relu_apart, Activation::relu, false)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_forward, relu_fused, Activation::relu, true)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_forward, none_apart, Activation::none, false)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_forward, none_fused, Activation::none, true)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_backward, relu_apart, Activation::relu, false)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_backward, relu_fused, Activation::relu, true)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_backward, none_apart, Activation::none, false)->Apply(sizes);
+BENCHMARK_CAPTURE(dropped_backward, none_fused, Activation::none, true)->Apply(sizes);
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/activation_math.cuh"
 #include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/dropout_mask.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
@@ -26,18 +27,31 @@ void forward(const ActivationForward<T>& a) {
   });
 }
 
-template <Activation activation, class T>
+template <Activation activation, bool dropped, class T>
 struct BackwardElement {
   const T *dy, *saved;
   T* dx;  // null: not wanted
+  DeviceMask mask;
+  T unscale;  // what makes the activation's output of a saved output that was kept
 
   /// Returns what it writes to dx.
   template <int N>
   __device__ Vector<T, N> gradient(std::int64_t i) const {
     auto vector = load_vector<T, N>(dy + i);
-    if constexpr (activation != Activation::none) {
-      const auto saved_vector = load_vector<T, N>(saved + i);
+    Vector<T, N> saved_vector{};
+    if constexpr (activation != Activation::none) saved_vector = load_vector<T, N>(saved + i);
+    if constexpr (!dropped) {
       for (int k = 0; k < N; ++k) vector[k] *= activation_derivative<activation>(saved_vector[k]);
+    } else if constexpr (activation == Activation::relu) {
+      for (int k = 0; k < N; ++k)
+        vector[k] = saved_vector[k] > T{0} ? vector[k] * mask.scale : T{0};
+    } else {
+      const auto kept = mask.kept<N>(i);
+      for (int k = 0; k < N; ++k) {
+        vector[k] *= mask.scale;  // first, as where dropout is a kernel of its own
+        vector[k] *= activation_derivative<activation>(saved_vector[k] * unscale);
+        if (!kept[k]) vector[k] = T{0};
+      }
     }
     if (dx != nullptr) store_vector(dx + i, vector);
     return vector;
@@ -48,11 +62,11 @@ struct BackwardElement {
   }
 };
 
-template <Activation activation, class T>
+template <class Element, class T>
 struct BackwardChunk {
   using Sum = double;
   static constexpr int kSums = 1;
-  BackwardElement<activation, T> element;
+  Element element;
   double* workspace;  // [chunks, width]
   std::int64_t width;
 
@@ -67,17 +81,29 @@ struct BackwardChunk {
   }
 };
 
+template <Activation activation, bool dropped, class T>
+void launch_backward(const ActivationBackward<T>& a) {
+  const bool unchanged = activation == Activation::none && !dropped && a.dx == a.dy;
+  const bool scaled = dropped && saved_by(activation) == ActivationSaves::output;
+  using Element = BackwardElement<activation, dropped, T>;
+  const Element element{a.dy, a.saved, unchanged ? nullptr : a.dx, DeviceMask(a.dropout),
+                        scaled ? static_cast<T>(1.0 - a.dropout.p) : T{1}};
+  const bool aligned = are_vector_aligned(a.dy, a.saved, a.dx);  // null is
+  if (a.column_sums == nullptr) {
+    launch_map(element, 1, a.rows * a.width, aligned);
+  } else if (a.rows > 0) {
+    launch_columns(BackwardChunk<Element, T>{element, a.workspace, a.width}, a.rows, a.width,
+                   a.kGrain, aligned);
+  }
+}
+
 template <class T>
 void backward(const ActivationBackward<T>& a) {
-  const bool aligned = are_vector_aligned(a.dy, a.saved, a.dx);  // null is
   dispatch_activation(a.activation, [&]<Activation activation>() {
-    const bool unchanged = activation == Activation::none && a.dx == a.dy;
-    const BackwardElement<activation, T> element{a.dy, a.saved, unchanged ? nullptr : a.dx};
-    if (a.column_sums == nullptr) {
-      launch_map(element, 1, a.rows * a.width, aligned);
-    } else if (a.rows > 0) {
-      launch_columns(BackwardChunk<activation, T>{element, a.workspace, a.width}, a.rows, a.width,
-                     a.kGrain, aligned);
+    if (a.dropout.p > 0) {
+      launch_backward<activation, true>(a);
+    } else {
+      launch_backward<activation, false>(a);
     }
   });
   if (a.column_sums != nullptr) {

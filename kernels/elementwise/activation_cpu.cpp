@@ -4,6 +4,7 @@
 
 #include "core/parallel.h"
 #include "kernels/cpu/activation_math.h"
+#include "kernels/cpu/dropout_mask.h"
 
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {
@@ -34,6 +35,35 @@ void backward_loop(const T* dy, const T* saved, T* dx, std::int64_t count) {
   }
 }
 
+/// With dropout, for elements [begin, end); begin is a multiple of the mask's tile.
+template <Activation activation, class T>
+void dropped_backward_loop(const ActivationBackward<T>& a, std::int64_t begin, std::int64_t end) {
+  const T* dy = a.dy;
+  const T* saved = a.saved;
+  T* dx = a.dx;
+  const T scale = static_cast<T>(a.dropout.scale());
+  if constexpr (activation == Activation::relu) {
+#pragma omp simd
+    for (std::int64_t i = begin; i < end; ++i) dx[i] = saved[i] > T{0} ? dy[i] * scale : T{0};
+  } else {
+    const T unscale = saved_by(activation) == ActivationSaves::output ? T(1.0 - a.dropout.p) : T{1};
+    const auto threshold = static_cast<std::int32_t>(a.dropout.threshold());
+    for (std::int64_t tile = begin; tile < end; tile += cpu::kMaskTile) {
+      std::uint32_t words[cpu::kMaskTile];
+      cpu::draw_mask(a.dropout, tile, words);
+      const std::int64_t count = std::min(end - tile, cpu::kMaskTile);
+#pragma omp simd
+      for (std::int64_t j = 0; j < count; ++j) {
+        T gradient = dy[tile + j] * scale;
+        if constexpr (activation != Activation::none) {
+          gradient *= cpu::activation_derivative<activation>(saved[tile + j] * unscale);
+        }
+        dx[tile + j] = cpu::is_kept(words[j], threshold) ? gradient : T{0};
+      }
+    }
+  }
+}
+
 template <class T>
 void add_to_sums(const T* row, double* sums, std::int64_t width) {
 #pragma omp simd
@@ -41,17 +71,23 @@ void add_to_sums(const T* row, double* sums, std::int64_t width) {
 }
 
 /// dx of some rows and, where wanted, their column sums, row by row while the row is in the
-/// first-level cache.
+/// first-level cache; with dropout dx of them all first, since kGrain rows begin with a tile of the
+/// mask and a row may not.
 template <Activation activation, class T>
 void backward_rows(const ActivationBackward<T>& a, std::int64_t begin, std::int64_t end) {
+  static_assert(ActivationBackward<T>::kGrain % cpu::kMaskTile == 0);
   double* sums = nullptr;
   if (a.column_sums != nullptr) {
     sums = a.workspace + begin / a.kGrain * a.width;
     std::fill_n(sums, a.width, 0.0);
   }
+  const bool dropped = a.dropout.p > 0;
+  if (dropped) dropped_backward_loop<activation>(a, begin * a.width, end * a.width);
   for (std::int64_t i = begin * a.width; i < end * a.width; i += a.width) {
     const T* gradient = a.dy + i;
-    if constexpr (activation != Activation::none) {
+    if (dropped) {
+      gradient = a.dx + i;
+    } else if constexpr (activation != Activation::none) {
       backward_loop<activation>(gradient, a.saved + i, a.dx + i, a.width);
       gradient = a.dx + i;
     } else if (a.dx != nullptr && a.dx != a.dy) {

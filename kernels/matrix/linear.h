@@ -1,22 +1,26 @@
-// Linear layer: Y = activation(X W^T + bias)
+// Linear layer: Y = dropout(activation(X W^T + bias))
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
+#include "kernels/dropout/dropout.h"
 #include "kernels/elementwise/activation.h"
 #include "kernels/kernel.h"
 
 namespace cmir::kernels {
 
-/// y = activation(x weight^T + bias). One chunk of the product at a time gets its bias and
-/// activation while it is in the cache (chunks: GemmSplit, so the bits do not depend on the thread
-/// count). For gelu the pre-activation, which backward needs, is written too if asked for. All
-/// outputs are overwritten. rows, in or out may be 0. Bytes: (rows in + out in + rows out)
-/// sizeof(T). Operations: 2 rows in out. The gradients are ActivationBackward (dz and the bias
-/// gradient), then two Gemm: dx = dz weight, dweight = dz^T x. On CUDA bias and relu are cuBLASLt's
-/// epilogue, where pre_activation is null and bias aligned for 16 bytes; else a kernel follows the
-/// product. NVIDIA does not say whether that relu keeps NaN. TF32: as Gemm.
+/// y = dropout(activation(x weight^T + bias)). One chunk of the product at a time gets its bias,
+/// activation and dropout while it is in the cache (chunks: GemmSplit, so the bits do not depend on
+/// the thread count). For gelu the pre-activation, which backward needs, is written too if asked
+/// for. All outputs are overwritten. Dropout: element i of y by element i of the stream, as
+/// kernels::Dropout; its mask is never stored, and ActivationBackward needs y alone, or nothing.
+/// rows, in or out may be 0. Bytes: (rows in + out in + rows out) sizeof(T) (dropout by itself: 2
+/// rows out more). Operations: 2 rows in out, and with dropout 16 rows out. The gradients are
+/// ActivationBackward (dz and the bias gradient), then two Gemm: dx = dz weight, dweight = dz^T x.
+/// On CUDA bias and relu are cuBLASLt's epilogue, where pre_activation is null, bias aligned for 16
+/// bytes and no dropout asked for; else one kernel follows the product and does all that is left.
+/// NVIDIA does not say whether that relu keeps NaN. TF32: as Gemm.
 template <class T>
 struct LinearForward {
   static constexpr std::string_view name = "linear_forward";
@@ -27,9 +31,12 @@ struct LinearForward {
   T* pre_activation;  // [rows, out] or null
   T* y;               // [rows, out]
   std::int64_t rows, in, out;
+  DropoutMask dropout = {};  // p = 0: none
 
   double bytes() const { return sizeof(T) * (1.0 * rows * in + 1.0 * out * in + 1.0 * rows * out); }
-  double operations() const { return 2.0 * rows * in * out; }
+  double operations() const {
+    return 2.0 * rows * in * out + (dropout.p > 0 ? 16.0 * rows * out : 0.0);
+  }
 };
 
 }  // namespace cmir::kernels

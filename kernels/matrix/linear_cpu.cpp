@@ -2,6 +2,7 @@
 
 #include "core/parallel.h"
 #include "kernels/cpu/activation_math.h"
+#include "kernels/cpu/dropout_mask.h"
 #include "kernels/matrix/blas.h"
 #include "kernels/matrix/gemm.h"
 
@@ -25,19 +26,32 @@ void epilogue_row(const T* bias, T* pre_activation, T* y, std::int64_t count) {
   }
 }
 
+/// Dropout of rows [r0, r1) and columns [c0, c1): as one range where they are one, since a range
+/// costs whole tiles of the mask.
+template <class T>
+void drop_block(const LinearForward<T>& a, std::int64_t r0, std::int64_t r1, std::int64_t c0,
+                std::int64_t c1) {
+  if (c1 - c0 == a.out) return cpu::drop_out(a.dropout, a.y, a.y, r0 * a.out, r1 * a.out);
+  for (std::int64_t r = r0; r < r1; ++r) {
+    cpu::drop_out(a.dropout, a.y, a.y, r * a.out + c0, r * a.out + c1);
+  }
+}
+
 /// Rows [r0, r1) and columns [c0, c1) of the result.
 template <Activation activation, class T>
 void block(const LinearForward<T>& a, std::int64_t r0, std::int64_t r1, std::int64_t c0,
            std::int64_t c1) {
   blas_gemm(false, true, r1 - r0, c1 - c0, a.in, T{1}, a.x + r0 * a.in, a.in, a.weight + c0 * a.in,
             a.in, T{0}, a.y + r0 * a.out + c0, a.out);
-  if (activation == Activation::none && a.bias == nullptr && a.pre_activation == nullptr) return;
-  for (std::int64_t r = r0; r < r1; ++r) {
+  const bool plain =
+      activation == Activation::none && a.bias == nullptr && a.pre_activation == nullptr;
+  for (std::int64_t r = r0; r < r1 && !plain; ++r) {
     const std::int64_t i = r * a.out + c0;
     epilogue_row<activation>(a.bias == nullptr ? nullptr : a.bias + c0,
                              a.pre_activation == nullptr ? nullptr : a.pre_activation + i, a.y + i,
                              c1 - c0);
   }
+  if (a.dropout.p > 0) drop_block(a, r0, r1, c0, c1);
 }
 
 template <class T>

@@ -12,14 +12,16 @@ struct ForwardRow {
 
   template <int kThreads, int N>
   __device__ void operator()(std::int64_t row, std::int64_t first) const {
-    const T* x = a.x + row * a.width;
     const auto width = static_cast<T>(a.width);
-    const T origin = a.width > 0 ? x[0] : T{0};
+    const std::int64_t begin = row * a.width;
+    T origin = a.width > 0 ? a.x[begin] : T{0};
+    if (a.residual != nullptr && a.width > 0) origin += a.residual[begin];
     T sum = 0, squares = 0;
     for (std::int64_t j = first; j < a.width; j += kThreads * N) {
-      const auto vector = load_vector<T, N>(x + j);
+      const auto vector = first_look<N>(begin + j);
       for (int k = 0; k < N; ++k) sum += vector[k] - origin;
     }
+    const T* x = (a.residual == nullptr ? a.x : place_of_sum()) + begin;
     const T mean = origin + row_reduce<kThreads>(sum, Sum{}) / width;
     for (std::int64_t j = first; j < a.width; j += kThreads * N) {
       const auto vector = load_vector<T, N>(x + j);
@@ -30,18 +32,32 @@ struct ForwardRow {
       auto vector = load_vector<T, N>(x + j);
       const auto gamma = load_vector<T, N>(a.gamma + j), beta = load_vector<T, N>(a.beta + j);
       for (int k = 0; k < N; ++k) vector[k] = (vector[k] - mean) * rstd * gamma[k] + beta[k];
-      store_vector(a.y + row * a.width + j, vector);
+      store_vector(a.y + begin + j, vector);
     }
     if (first == 0) {
       a.mean[row] = mean;
       a.rstd[row] = rstd;
     }
   }
+
+  __device__ T* place_of_sum() const { return a.sum != nullptr ? a.sum : a.y; }
+  /// What is normalised. A sum is left where the same thread looks again.
+  template <int N>
+  __device__ Vector<T, N> first_look(std::int64_t i) const {
+    auto vector = load_vector<T, N>(a.x + i);
+    if (a.residual != nullptr) {
+      const auto residual = load_vector<T, N>(a.residual + i);
+      for (int k = 0; k < N; ++k) vector[k] += residual[k];
+      store_vector(place_of_sum() + i, vector);
+    }
+    return vector;
+  }
 };
 
 template <class T>
 void forward(const LayerNormForward<T>& a) {
-  launch_rows(ForwardRow<T>{a}, a.rows, a.width, are_vector_aligned(a.x, a.gamma, a.beta, a.y));
+  launch_rows(ForwardRow<T>{a}, a.rows, a.width,  // null is aligned
+              are_vector_aligned(a.x, a.gamma, a.beta, a.y, a.residual, a.sum));
 }
 
 /// A vector of dy and of the normalised n = (x - mean) rstd.
@@ -106,6 +122,10 @@ struct InputRow {
       const GradientAndNormalised<T, N> g(a, row, j);
       auto dx = load_vector<T, N>(a.gamma + j);
       for (int k = 0; k < N; ++k) dx[k] = rstd * (dx[k] * g.dy[k] - mean_g - g.n[k] * mean_gn);
+      if (a.arrived != nullptr) {
+        const auto arrived = load_vector<T, N>(a.arrived + row * a.width + j);
+        for (int k = 0; k < N; ++k) dx[k] += arrived[k];
+      }
       store_vector(a.dx + row * a.width + j, dx);
     }
   }
@@ -119,7 +139,8 @@ void backward(const LayerNormBackward<T>& a) {
   }
   launch_column_totals(a.workspace, a.dgamma, T{1}, chunks, a.width, 2 * a.width);
   launch_column_totals(a.workspace + a.width, a.dbeta, T{1}, chunks, a.width, 2 * a.width);
-  launch_rows(InputRow<T>{a}, a.rows, a.width, are_vector_aligned(a.x, a.gamma, a.dy, a.dx));
+  launch_rows(InputRow<T>{a}, a.rows, a.width,
+              are_vector_aligned(a.x, a.gamma, a.dy, a.dx, a.arrived));
 }
 
 const RegisterDevice registered{&forward<float>, &backward<float>};

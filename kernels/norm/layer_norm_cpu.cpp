@@ -8,6 +8,37 @@
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
+/// A row s of what is normalised, its first value, and the sum of its values less that.
+template <class T>
+struct FirstLook {
+  const T* s;
+  T origin;
+  T sum;
+};
+
+/// Of row r, in one loop that also makes the row where it is a sum.
+template <class T>
+FirstLook<T> first_look(const LayerNormForward<T>& a, std::int64_t r) {
+  const std::int64_t width = a.width;
+  const T* x = a.x + r * width;
+  T origin = width > 0 ? x[0] : T{0};
+  T sum = 0;
+  if (a.residual == nullptr) {
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t j = 0; j < width; ++j) sum += x[j] - origin;
+    return {x, origin, sum};
+  }
+  const T* residual = a.residual + r * width;
+  T* s = (a.sum != nullptr ? a.sum : a.y) + r * width;
+  if (width > 0) origin += residual[0];
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t j = 0; j < width; ++j) {
+    s[j] = x[j] + residual[j];
+    sum += s[j] - origin;
+  }
+  return {s, origin, sum};
+}
+
 template <class T>
 void forward(const LayerNormForward<T>& a) {
   parallel_for(0, a.rows, layer_norm_grain(a.rows), [&](std::int64_t begin, std::int64_t end) {
@@ -15,13 +46,10 @@ void forward(const LayerNormForward<T>& a) {
     const T* gamma = a.gamma;
     const T* beta = a.beta;
     for (std::int64_t r = begin; r < end; ++r) {
-      const T* x = a.x + r * width;
+      const FirstLook<T> look = first_look(a, r);
+      const T* x = look.s;
       T* y = a.y + r * width;
-      const T origin = width > 0 ? x[0] : T{0};
-      T sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (std::int64_t j = 0; j < width; ++j) sum += x[j] - origin;
-      const T mean = origin + sum / static_cast<T>(width);
+      const T mean = look.origin + look.sum / static_cast<T>(width);
       T squares = 0;
 #pragma omp simd reduction(+ : squares)
       for (std::int64_t j = 0; j < width; ++j) squares += (x[j] - mean) * (x[j] - mean);
@@ -58,9 +86,16 @@ void backward(const LayerNormBackward<T>& a) {
         sum_gn += gamma[j] * dy[j] * n;
       }
       const T mean_g = sum_g / static_cast<T>(width), mean_gn = sum_gn / static_cast<T>(width);
+      const auto gradient = [&](std::int64_t j) {
+        return rstd * (gamma[j] * dy[j] - mean_g - (x[j] - mean) * rstd * mean_gn);
+      };
+      if (a.arrived == nullptr) {
 #pragma omp simd
-      for (std::int64_t j = 0; j < width; ++j) {
-        dx[j] = rstd * (gamma[j] * dy[j] - mean_g - (x[j] - mean) * rstd * mean_gn);
+        for (std::int64_t j = 0; j < width; ++j) dx[j] = gradient(j);
+      } else {
+        const T* arrived = a.arrived + r * width;
+#pragma omp simd
+        for (std::int64_t j = 0; j < width; ++j) dx[j] = arrived[j] + gradient(j);
       }
     }
   });

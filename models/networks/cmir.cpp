@@ -127,8 +127,8 @@ Predictor::Predictor(ParameterStore& store, const std::string& prefix, std::int6
   layer5 = Linear(store, prefix + ".5", hidden, config.outputs);
 }
 Variable Predictor::operator()(const Variable& x, DropoutSites& sites) const {
-  const Variable fused = layer2(sites.apply(layer0.relu(x), dropout));
-  return layer5(sites.apply(layer3.relu(fused), dropout));
+  const Variable fused = layer2(layer0.relu(x, sites.mask(dropout)));
+  return layer5(layer3.relu(fused, sites.mask(dropout)));
 }
 
 Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,

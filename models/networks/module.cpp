@@ -43,6 +43,10 @@ Variable DropoutSites::apply(const Variable& x, double p) {
   return training_ && p > 0 ? ops::dropout(x, p, next()) : x;
 }
 
+DropoutMask DropoutSites::mask(double p) {
+  return training_ && p > 0 ? DropoutMask{p, next()} : DropoutMask{};
+}
+
 Variable ParameterStore::add(const std::string& name, const Tensor& value, bool trained) {
   for (const Parameter& parameter : list_) {
     require(parameter.name != name, "parameter", "'{}' is made twice", name);
@@ -77,9 +81,11 @@ Linear::Linear(ParameterStore& store, const std::string& prefix, std::int64_t in
   weight = store.uniform(prefix + ".weight", {out, in}, bound);
   bias = store.uniform(prefix + ".bias", {out}, bound);
 }
-Variable Linear::operator()(const Variable& x) const { return ops::linear(x, weight, bias); }
-Variable Linear::relu(const Variable& x) const {
-  return ops::linear(x, weight, bias, Activation::relu);
+Variable Linear::operator()(const Variable& x, const DropoutMask& dropout) const {
+  return ops::linear(x, weight, bias, Activation::none, dropout);
+}
+Variable Linear::relu(const Variable& x, const DropoutMask& dropout) const {
+  return ops::linear(x, weight, bias, Activation::relu, dropout);
 }
 
 LayerNorm::LayerNorm(ParameterStore& store, const std::string& prefix, std::int64_t width)
@@ -87,6 +93,12 @@ LayerNorm::LayerNorm(ParameterStore& store, const std::string& prefix, std::int6
       bias(store.constant(prefix + ".bias", {width}, 0.0)) {}
 Variable LayerNorm::operator()(const Variable& x) const {
   return ops::layer_norm(x, weight, bias, 1e-5);
+}
+Variable LayerNorm::of_sum(const Variable& x, const Variable& residual) const {
+  return ops::layer_norm_of_sum(x, residual, weight, bias, 1e-5);
+}
+ops::SumAndNorm LayerNorm::sum_and_norm(const Variable& x, const Variable& residual) const {
+  return ops::sum_and_layer_norm(x, residual, weight, bias, 1e-5);
 }
 
 Conv1d::Conv1d(ParameterStore& store, const std::string& prefix, std::int64_t in, std::int64_t out,
@@ -126,22 +138,28 @@ Variable TransformerLayer::attend(const Variable& x, const Tensor& offsets,
   }
   const Variable qkv = ops::linear(x, in_proj_weight, in_proj_bias);
   const Variable mixed = ops::self_attention(qkv, offsets, options.heads, attention);
-  return dropout.apply(out_proj(mixed), options.dropout);
+  return out_proj(mixed, dropout.mask(options.dropout));
 }
 
 Variable TransformerLayer::feed_forward(const Variable& x, DropoutSites& dropout) const {
-  const Variable hidden = dropout.apply(linear1.relu(x), options.dropout);
-  return dropout.apply(linear2(hidden), options.dropout);
+  const Variable hidden = linear1.relu(x, dropout.mask(options.dropout));
+  return linear2(hidden, dropout.mask(options.dropout));
 }
 
 Variable TransformerLayer::operator()(const Variable& x, const Tensor& offsets,
                                       DropoutSites& dropout) const {
   if (options.pre_norm) {
-    const Variable attended = ops::add(x, attend(norm1(x), offsets, dropout));
-    return ops::add(attended, feed_forward(norm2(attended), dropout));
+    const auto [attended, norm] = norm2.sum_and_norm(x, attend(norm1(x), offsets, dropout));
+    return ops::add(attended, feed_forward(norm, dropout));
   }
-  const Variable attended = norm1(ops::add(x, attend(x, offsets, dropout)));
-  return norm2(ops::add(attended, feed_forward(attended, dropout)));
+  const Variable attended = norm1.of_sum(x, attend(x, offsets, dropout));
+  return norm2.of_sum(attended, feed_forward(attended, dropout));
+}
+
+ops::SumAndNorm TransformerLayer::then_norm(const ops::SumAndNorm& x, const LayerNorm& next,
+                                            const Tensor& offsets, DropoutSites& dropout) const {
+  const auto [attended, norm] = norm2.sum_and_norm(x.sum, attend(x.norm, offsets, dropout));
+  return next.sum_and_norm(attended, feed_forward(norm, dropout));
 }
 
 Transformer::Transformer(ParameterStore& store, const std::string& prefix,
@@ -153,8 +171,17 @@ Transformer::Transformer(ParameterStore& store, const std::string& prefix,
 }
 
 Variable Transformer::operator()(Variable x, const Tensor& offsets, DropoutSites& dropout) const {
+  const bool pre_norm = norm.weight.defined();
+  if (pre_norm && !layers.empty()) {
+    ops::SumAndNorm state{x, layers[0].norm1(x)};
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const LayerNorm& next = i + 1 < layers.size() ? layers[i + 1].norm1 : norm;
+      state = layers[i].then_norm(state, next, offsets, dropout);
+    }
+    return state.norm;
+  }
   for (const TransformerLayer& layer : layers) x = layer(x, offsets, dropout);
-  return norm.weight.defined() ? norm(x) : x;
+  return pre_norm ? norm(x) : x;
 }
 
 void load_parameters(const ParameterList& parameters, const std::map<std::string, Tensor>& values) {

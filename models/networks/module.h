@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "autograd/layer_norm.h"
+#include "autograd/linear.h"
 #include "autograd/tape.h"
 #include "core/philox.h"
 
@@ -53,6 +55,8 @@ class DropoutSites {
   /// x with each element zeroed with probability p and the rest scaled by 1 / (1 - p); x itself
   /// when not training or p = 0.
   Variable apply(const Variable& x, double p);
+  /// The same for ops that drop out by themselves.
+  DropoutMask mask(double p);
   RandomStream next() { return streams_.at(DrawPurpose::dropout, modality_, next_++); }
   bool training() const { return training_; }
 
@@ -100,9 +104,9 @@ struct Linear {
 
   Linear() = default;
   Linear(ParameterStore& store, const std::string& prefix, std::int64_t in, std::int64_t out);
-  Variable operator()(const Variable& x) const;
-  /// max(0, y), fused.
-  Variable relu(const Variable& x) const;
+  Variable operator()(const Variable& x, const DropoutMask& dropout = {}) const;
+  /// dropout(max(0, y)), fused.
+  Variable relu(const Variable& x, const DropoutMask& dropout = {}) const;
 };
 
 /// Normalises rows; weight one, bias zero.
@@ -113,6 +117,9 @@ struct LayerNorm {
   LayerNorm() = default;
   LayerNorm(ParameterStore& store, const std::string& prefix, std::int64_t width);
   Variable operator()(const Variable& x) const;
+  /// Of x + residual, fused.
+  Variable of_sum(const Variable& x, const Variable& residual) const;
+  ops::SumAndNorm sum_and_norm(const Variable& x, const Variable& residual) const;
 };
 
 /// Convolution over time within each sample, same padding. Initialised as torch.nn.Conv1d: uniform
@@ -153,6 +160,10 @@ struct TransformerLayer {
   TransformerLayer(ParameterStore& store, const std::string& prefix,
                    const TransformerOptions& layer_options);
   Variable operator()(const Variable& x, const Tensor& offsets, DropoutSites& dropout) const;
+  /// Pre-norm from x and norm1(x) to this layer's result and `next` of it: layers in a row, each
+  /// sum fused with the norm that follows.
+  ops::SumAndNorm then_norm(const ops::SumAndNorm& x, const LayerNorm& next, const Tensor& offsets,
+                            DropoutSites& dropout) const;
 
  private:
   Variable attend(const Variable& x, const Tensor& offsets, DropoutSites& dropout) const;

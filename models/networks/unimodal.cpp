@@ -168,7 +168,7 @@ Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& d
     if (input.padding > 0) x = ops::slice_rows(x, 0, x.shape()[0] - input.padding);
   }
   for (std::size_t i = 0; i + 1 < linears_.size(); ++i)
-    x = dropout.apply(linears_[i].relu(x), config_.dropout);
+    x = linears_[i].relu(x, dropout.mask(config_.dropout));
   return linears_.empty() ? x : linears_.back()(x);
 }
 

@@ -146,6 +146,10 @@ TEST(Embedding, NamesTheIndexOutOfRange) {
 TEST(Dropout, ValidatesTheProbability) {
   for (const double p : {-0.1, 1.0, std::nan("")}) {
     EXPECT_THAT(error_of([&] { ops::dropout(zeros({3}), p, {}); }), HasSubstr("[0, 1)"));
+    EXPECT_THAT(error_of([&] {
+                  ops::linear(zeros({2, 3}), zeros({4, 3}), {}, Activation::relu, {p, {}});
+                }),
+                AllOf(HasSubstr("linear"), HasSubstr("[0, 1)")));
   }
 }
 

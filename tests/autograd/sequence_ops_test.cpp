@@ -84,6 +84,18 @@ TEST(SequenceOps, LayerNormNamesTheShapes) {
               HasSubstr("epsilon"));
 }
 
+TEST(SequenceOps, LayerNormOfASumNamesTheShapes) {
+  EXPECT_THAT(
+      message_of([] {
+        ops::layer_norm_of_sum(zeros({4, 3}), zeros({2, 3}), zeros({3}), zeros({3}));
+      }),
+      AllOf(HasSubstr("layer_norm_of_sum"), HasSubstr("f32[4, 3]"), HasSubstr("f32[2, 3]")));
+  EXPECT_THAT(message_of([] {
+                ops::sum_and_layer_norm(zeros({4, 3}), zeros({4, 3}), zeros({3}), zeros({2}));
+              }),
+              HasSubstr("f32[2]"));
+}
+
 TEST(SequenceOps, SoftmaxChecksLengths) {
   EXPECT_THAT(message_of([] {
                 ops::softmax(zeros({2, 3}), offsets({1}));

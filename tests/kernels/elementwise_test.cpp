@@ -131,6 +131,79 @@ TYPED_TEST(ElementwiseTest, ActivationBackwardWithColumnSums) {
   });
 }
 
+/// dy and what forward saved of an activation with dropout behind it; and the gradient.
+template <class T>
+struct DroppedCase {
+  Guarded<T> dy, saved;
+  std::vector<double> expected, expected_sums;
+
+  DroppedCase(Activation activation, std::int64_t rows, std::int64_t width, const DropoutMask& mask)
+      : dy(normals(rows * width, 1)),
+        saved(normals(rows * width, 2)),
+        expected(rows * width),
+        expected_sums(width) {
+    const bool output = saved_by(activation) == ActivationSaves::output;
+    for (std::int64_t i = 0; i < rows * width; ++i) {
+      const bool kept = mask.stream.uniform(i) >= mask.p;
+      const double before = output ? value(activation, saved[i]) : static_cast<double>(saved[i]);
+      if (output) saved[i] = static_cast<T>(kept ? before / (1 - mask.p) : 0.0);
+      expected[i] = kept ? dy[i] / (1 - mask.p) * derivative(activation, before) : 0.0;
+      expected_sums[i % width] += expected[i];
+    }
+  }
+};
+
+TYPED_TEST(ElementwiseTest, ActivationBackwardThroughDropout) {
+  using T = TypeParam;
+  for_each_variant<TypeParam>([] {
+    for (const Activation activation : kActivations) {
+      for (const double p : {0.1, 0.9}) {
+        for (const auto& [rows, width] :
+             {std::pair{0, 3}, {3, 0}, {1, 1}, {7, 9}, {64, 8}, {65, 33}, {130, 47}, {66, 132}}) {
+          const DropoutMask mask{p, {.seed = 0x123456789ABCDEF0u, .step = 5, .site = 9}};
+          DroppedCase<T> c(activation, rows, width, mask);
+          Guarded<T> dx(rows * width), sums(width), without_sums(rows * width);
+          Shared<double> workspace(ActivationBackward<T>::workspace_size(rows, width));
+          const T* saved = activation == Activation::none ? nullptr : c.saved.data();
+          const auto where = fmt::format("activation {} rows {} width {} p {}",
+                                         static_cast<int>(activation), rows, width, p);
+          run(test_device(), ActivationBackward<T>{activation, c.dy.data(), saved, dx.data(), rows,
+                                                   width, sums.data(), workspace.data(), mask});
+          // exp's slope and 1 / (1 - p) multiply the rounding of what is saved
+          expect_close(dx, c.expected, 40 / (1 - p), 4, where);
+          expect_close(sums, c.expected_sums, (10 + rows) / (1 - p), 4, where);
+          run(test_device(),
+              ActivationBackward<T>{activation, c.dy.data(), saved, without_sums.data(), rows,
+                                    width, nullptr, nullptr, mask});
+          EXPECT_EQ(without_sums.bits(), dx.bits()) << where;
+          run(test_device(), ActivationBackward<T>{activation, c.dy.data(), saved, c.dy.data(),
+                                                   rows, width, nullptr, nullptr, mask});
+          EXPECT_EQ(c.dy.bits(), dx.bits()) << where << " in place";
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(ElementwiseTest, WhatWasDroppedHasNoGradientEvenFromNan) {
+  using T = TypeParam;
+  const DropoutMask mask{0.5, {.seed = 4}};
+  for_each_variant<TypeParam>([&] {
+    for (const Activation activation : kActivations) {
+      const std::int64_t rows = 9, width = 13;
+      DroppedCase<T> c(activation, rows, width, mask);
+      for (T& gradient : c.dy.span()) gradient = std::numeric_limits<T>::quiet_NaN();
+      Guarded<T> dx(rows * width);
+      run(test_device(), ActivationBackward<T>{activation, c.dy.data(), c.saved.data(), dx.data(),
+                                               rows, width, nullptr, nullptr, mask});
+      for (std::int64_t i = 0; i < rows * width; ++i) {
+        const bool kept = mask.stream.uniform(i) >= mask.p;
+        EXPECT_TRUE(kept || dx[i] == T{0}) << i << " is " << dx[i];
+      }
+    }
+  });
+}
+
 TYPED_TEST(ElementwiseTest, BinaryBroadcastsOverLeadingDimensions) {
   using T = TypeParam;
   const auto formula = [](BinaryOperation operation, double a, double b) {
@@ -171,6 +244,9 @@ TYPED_TEST(ElementwiseTest, SameBitsForAnyThreadCountAndSchedule) {
     run(test_device(),
         ActivationBackward<T>{Activation::gelu, dy.data(), x.data(), out.data(), rows, width,
                               out.data() + rows * width, workspace.data()});
+    run(test_device(), ActivationBackward<T>{Activation::tanh, out.data(), x.data(), out.data(),
+                                             rows, width, out.data() + rows * width,
+                                             workspace.data(), DropoutMask{0.3, {.seed = 2}}});
     run(test_device(),
         Binary<T>{BinaryOperation::multiply, out.data(), x.data(), out.data(), rows, width});
     run(test_device(),
@@ -187,6 +263,17 @@ TEST(ElementwiseTest, AnyArrayMayBeMisaligned) {
         run(test_device(), ActivationBackward<float>{Activation::gelu, p[0], p[1], p[2], rows,
                                                      width, p[3], workspace.data()});
       });
+  for (const auto& [m, n] : {std::pair{rows, width}, {7, 33}}) {
+    expect_same_for_any_alignment(
+        {m * n, m * n, m * n, n}, [&, m = m, n = n](const std::vector<float*>& p) {
+          Shared<double> workspace(ActivationBackward<float>::workspace_size(m, n));
+          const DropoutMask mask{0.3, {.seed = 2}};
+          run(test_device(), ActivationBackward<float>{Activation::gelu, p[0], p[1], p[2], m, n,
+                                                       p[3], workspace.data(), mask});
+          run(test_device(), ActivationBackward<float>{Activation::sigmoid, p[2], p[1], p[2], m, n,
+                                                       nullptr, nullptr, mask});
+        });
+  }
   expect_same_for_any_alignment({1003, 1003, 1003}, [](const std::vector<float*>& p) {
     run(test_device(), ActivationBackward<float>{Activation::tanh, p[0], p[1], p[2], 17, 59});
   });

@@ -71,14 +71,74 @@ TYPED_TEST(LinearTest, MatchesTheFormula) {
   });
 }
 
+TYPED_TEST(LinearTest, DropsOutByTheStreamElementByElement) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    for (const auto activation : {Activation::none, Activation::relu, Activation::gelu,
+                                  Activation::tanh, Activation::sigmoid}) {
+      for (const auto& [rows, in, out] : {std::tuple{0, 3, 2},
+                                          {3, 0, 5},
+                                          {3, 2, 0},
+                                          {1, 1, 1},
+                                          {5, 2, 3},
+                                          {7, 9, 17},
+                                          {33, 31, 8},
+                                          {400, 70, 90},
+                                          {48, 150, 300}}) {
+        for (const bool bias : {false, true}) {
+          const DropoutMask mask{bias ? 0.3 : 0.9, {.seed = 0x123456789ABCDEF0u, .site = 3}};
+          Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.2)),
+              b(normals(out, 3)), pre(rows * out), y(rows * out), only(rows * out);
+          std::vector<double> z(rows * out), expected(rows * out);
+          for (std::int64_t i = 0; i < rows * out; ++i) {
+            const std::int64_t r = i / out, o = i % out;
+            z[i] = bias ? b[o] : 0.0;
+            for (std::int64_t k = 0; k < in; ++k)
+              z[i] += static_cast<double>(x[r * in + k]) * weight[o * in + k];
+            const bool kept = mask.stream.uniform(i) >= mask.p;
+            expected[i] = kept ? activated(activation, z[i]) / (1 - mask.p) : 0.0;
+          }
+          LinearForward<T> forward{x.data(),
+                                   weight.data(),
+                                   bias ? b.data() : nullptr,
+                                   activation,
+                                   pre.data(),
+                                   y.data(),
+                                   rows,
+                                   in,
+                                   out,
+                                   mask};
+          run(test_device(), forward);
+          const auto where = fmt::format("activation {} rows {} in {} out {} bias {}",
+                                         static_cast<int>(activation), rows, in, out, bias);
+          expect_close(y, expected, (5 + in) / (1 - mask.p), 2, where);
+          expect_close(pre, z, 5 + in, 2, where);
+          forward.pre_activation = nullptr;
+          forward.y = only.data();
+          run(test_device(), forward);
+          EXPECT_EQ(only.bits(), y.bits()) << where << " without pre_activation";
+        }
+      }
+    }
+  });
+}
+
 TYPED_TEST(LinearTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
   expect_same_bits<T>([] {
     const std::int64_t rows = 480, in = 150, out = 256;
     Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.1)), b(normals(out, 3)),
         y(rows * out);
-    run(test_device(), LinearForward<T>{x.data(), weight.data(), b.data(), Activation::gelu,
-                                        nullptr, y.data(), rows, in, out});
+    run(test_device(), LinearForward<T>{x.data(),
+                                        weight.data(),
+                                        b.data(),
+                                        Activation::gelu,
+                                        nullptr,
+                                        y.data(),
+                                        rows,
+                                        in,
+                                        out,
+                                        {0.3, {.seed = 6}}});
     return y.bits();
   });
 }
@@ -92,6 +152,12 @@ TEST(LinearTest, AnyArrayMayBeMisaligned) {
               LinearForward<float>{p[0], p[1], p[2], activation, p[3], p[4], rows, in, out});
           run(test_device(),
               LinearForward<float>{p[0], p[1], p[2], activation, nullptr, p[4], rows, in, out});
+        });
+    expect_same_for_any_alignment(
+        {rows * in, out * in, out, rows * out, rows * out}, [&](const std::vector<float*>& p) {
+          run(test_device(),
+              LinearForward<float>{
+                  p[0], p[1], p[2], activation, p[3], p[4], rows, in, out, {0.3, {.seed = 6}}});
         });
   }
 }

@@ -183,6 +183,44 @@ TEST(Transformer, EqualsTheLayerWrittenOut) {
   }
 }
 
+/// Layers in a row fuse each sum with the next layer's norm; one by one they do not.
+TEST(Transformer, PreNormLayersInARowEqualTheLayersOneByOne) {
+  for (const std::int64_t layers : {0, 1, 3}) {
+    ParameterStore store(3, DType::f64);
+    const Transformer transformer(store, "t",
+                                  {.width = 6,
+                                   .layers = layers,
+                                   .heads = 2,
+                                   .feed_forward = 9,
+                                   .dropout = 0.2,
+                                   .attention_dropout = 0.1,
+                                   .pre_norm = true});
+    const Tensor offsets = Tensor::from<std::int64_t>({0, 2, 2, 5}, {4});
+    const auto gradients = [&](bool one_by_one) {
+      for (Parameter parameter : store.list()) parameter.variable.clear_gradient();
+      DropoutSites sites({.seed = 5, .step = 2}, 0, true);
+      Variable x(random_normal({5, 6}, 11), true), y = x;
+      if (one_by_one) {
+        for (const TransformerLayer& layer : transformer.layers) y = layer(y, offsets, sites);
+        y = transformer.norm(y);
+      } else {
+        y = transformer(x, offsets, sites);
+      }
+      backward(y, {.seed = random_normal({5, 6}, 12)});
+      std::vector<double> all = y.value().to_vector();
+      for (const double v : x.gradient().to_vector()) all.push_back(v);
+      for (const Parameter& parameter : store.list()) {
+        for (const double v : parameter.variable.gradient().to_vector()) all.push_back(v);
+      }
+      return all;
+    };
+    const auto expected = gradients(true), actual = gradients(false);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      EXPECT_NEAR(actual[i], expected[i], 1e-12) << layers << " layers, number " << i;
+  }
+}
+
 TEST(Dropout, DrawsEachSiteByItselfAndOnlyInTraining) {
   const Variable x(Tensor::full({64}, 1.0));
   const RandomStreams streams{.seed = 5, .step = 2};
@@ -193,6 +231,21 @@ TEST(Dropout, DrawsEachSiteByItselfAndOnlyInTraining) {
   EXPECT_EQ(first, again.apply(x, 0.5).value().to_vector());
   EXPECT_NE(first, other.apply(x, 0.5).value().to_vector());
   EXPECT_THAT(off.apply(x, 0.5).value().to_vector(), ::testing::Each(1.0));
+}
+
+TEST(Dropout, AFusedSiteDropsWhatItWouldByItself) {
+  ParameterStore store(1);
+  const Linear linear(store, "a", 3, 64);
+  const Variable x(random_normal({5, 3}, 1).to(DType::f32));
+  const RandomStreams streams{.seed = 5, .step = 2};
+  DropoutSites fused(streams, 1, true), apart(streams, 1, true), off(streams, 1, false);
+  for (int site = 0; site < 2; ++site) {  // the second is of the next stream
+    EXPECT_EQ(linear.relu(x, fused.mask(0.5)).value().to_vector(),
+              apart.apply(linear.relu(x), 0.5).value().to_vector());
+  }
+  EXPECT_EQ(fused.mask(0).p, 0);
+  EXPECT_EQ(fused.next().site, apart.next().site);  // p = 0 used no stream
+  EXPECT_EQ(off.mask(0.5).p, 0);
 }
 
 TEST(RandomStreams, SitesDiffer) {
