@@ -12,23 +12,27 @@ namespace cmir::kernels {
 /// y = activation(x weight^T + bias). One chunk of the product at a time gets its bias and
 /// activation while it is in the cache (chunks: GemmSplit, so the bits do not depend on the thread
 /// count). For gelu the pre-activation, which backward needs, is written too if asked for. All
-/// outputs are overwritten. rows, in or out may be 0. Bytes: (rows in + out in + rows out)
-/// sizeof(T). Operations: 2 rows in out. The gradients are ActivationBackward (dz and the bias
+/// outputs are overwritten. rows, in or out may be 0. Bytes: (rows in + out in) sizeof(T) + rows
+/// out sizeof(y). Operations: 2 rows in out. The gradients are ActivationBackward (dz and the bias
 /// gradient), then two Gemm: dx = dz weight, dweight = dz^T x. On CUDA bias and relu are cuBLASLt's
-/// epilogue, where pre_activation is null and bias aligned for 16 bytes; else a kernel follows the
-/// product. NVIDIA does not say whether that relu keeps NaN. TF32: as Gemm.
+/// epilogue, where pre_activation is null and bias aligned for 16 bytes; else, or where cuBLASLt
+/// has no algorithm for the sizes, a kernel follows the product. NVIDIA does not say whether that
+/// relu keeps NaN. BFloat16 (x and weight are bf16, all else f32) and tf32: as Gemm.
 template <class T>
 struct LinearForward {
   static constexpr std::string_view name = "linear_forward";
-  const T* x;       // [rows, in]
-  const T* weight;  // [out, in]
-  const T* bias;    // [out] or null
+  const T* x;            // [rows, in]
+  const T* weight;       // [out, in]
+  const SumOf<T>* bias;  // [out] or null
   Activation activation;
-  T* pre_activation;  // [rows, out] or null
-  T* y;               // [rows, out]
+  SumOf<T>* pre_activation;  // [rows, out] or null
+  SumOf<T>* y;               // [rows, out]
   std::int64_t rows, in, out;
+  bool tf32 = false;
 
-  double bytes() const { return sizeof(T) * (1.0 * rows * in + 1.0 * out * in + 1.0 * rows * out); }
+  double bytes() const {
+    return sizeof(T) * (1.0 * rows * in + 1.0 * out * in) + sizeof(SumOf<T>) * 1.0 * rows * out;
+  }
   double operations() const { return 2.0 * rows * in * out; }
 };
 
