@@ -1,6 +1,7 @@
 #include "autograd/conv1d.h"
 
 #include "autograd/gradcheck.h"
+#include "autograd/precision.h"
 #include "autograd/sequences.h"
 #include "kernels/convolution/conv1d.h"
 
@@ -10,6 +11,7 @@ namespace {
 struct Conv1d {
   static constexpr std::string_view name = "conv1d";
   Tensor offsets;
+  Precision precision = current_precision();  // tf32 changes nothing: no library multiplies here
 
   static kernels::Conv1dSizes sizes(const Tensor& x, const Tensor& offsets, const Tensor& weight) {
     return {x.size(0), offsets.numel() - 1, weight.size(1), weight.size(0), weight.size(2)};
@@ -17,6 +19,27 @@ struct Conv1d {
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const Tensor &x = inputs[0], &weight = inputs[1], &bias = inputs[2];
+    validate(x, weight, bias);
+    const Sequences sequences = check_sequences(name, offsets, x);
+    const auto s = sizes(x, offsets, weight);
+    Tensor y = Tensor::empty({s.rows, s.out}, x.dtype(), x.device());
+    const Tensor xs = as_factor(name, x, precision), weights = as_factor(name, weight, precision);
+    dispatch_factor(xs.dtype(), name, [&]<class T>() {
+      using Sum = SumOf<T>;
+      Tensor workspace =
+          Tensor::empty({kernels::conv1d_forward_workspace<T>(s)}, x.dtype(), x.device());
+      kernels::run(x.device(), kernels::Conv1dForward<T>{
+                                   xs.data<T>(), sequences.offsets, weights.data<T>(),
+                                   bias.defined() ? bias.data<Sum>() : nullptr,
+                                   y.mutable_data<Sum>(), s, workspace.mutable_data<Sum>()});
+    });
+    if (context.recording()) {
+      for (const Tensor& tensor : {xs, offsets, weights}) context.save(tensor);
+    }
+    return y;
+  }
+
+  static void validate(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     require(x.rank() == 2 && weight.rank() == 3 && x.size(1) == weight.size(1) &&
                 x.dtype() == weight.dtype(),
             name, "needs x [rows, in] and weight [out, in, taps] of one dtype, got {} and {}",
@@ -26,49 +49,37 @@ struct Conv1d {
     require(!bias.defined() || (bias.shape() == Shape{weight.size(0)} && bias.dtype() == x.dtype()),
             name, "the weight {} needs a bias [{}] of its dtype or none, got {}", weight.describe(),
             weight.size(0), bias.describe());
-    const Sequences sequences = check_sequences(name, offsets, x);
-    const auto s = sizes(x, offsets, weight);
-    Tensor y = Tensor::empty({s.rows, s.out}, x.dtype(), x.device());
-    dispatch_float(x.dtype(), name, [&]<class T>() {
-      Tensor workspace =
-          Tensor::empty({kernels::conv1d_forward_workspace<T>(s)}, x.dtype(), x.device());
-      kernels::run(x.device(),
-                   kernels::Conv1dForward<T>{x.data<T>(), sequences.offsets, weight.data<T>(),
-                                             bias.defined() ? bias.data<T>() : nullptr,
-                                             y.mutable_data<T>(), s, workspace.mutable_data<T>()});
-    });
-    if (context.recording()) {
-      for (const Tensor& tensor : {x, offsets, weight}) context.save(tensor);
-    }
-    return y;
   }
 
   Gradients backward(const OpContext& context, const Tensor& dy) const {
     const Tensor &x = context.saved(0), &at = context.saved(1), &weight = context.saved(2);
     const auto s = sizes(x, at, weight);
     Gradients gradients(3);
-    dispatch_float(dy.dtype(), name, [&]<class T>() {
+    const DType dtype = dy.dtype();
+    const Tensor dys = as_factor(name, dy, precision);
+    dispatch_factor(dys.dtype(), name, [&]<class T>() {
+      using Sum = SumOf<T>;
       const Tensor on_device = at.on(x.device());
       const auto* bounds = on_device.data<std::int64_t>();
       if (context.needs_gradient(0)) {
-        gradients[0] = Tensor::empty(x.shape(), x.dtype(), x.device());
+        gradients[0] = Tensor::empty(x.shape(), dtype, x.device());
         Tensor workspace =
-            Tensor::empty({kernels::conv1d_backward_input_workspace<T>(s)}, x.dtype(), x.device());
+            Tensor::empty({kernels::conv1d_backward_input_workspace<T>(s)}, dtype, x.device());
         kernels::run(x.device(),
-                     kernels::Conv1dBackwardInput<T>{dy.data<T>(), bounds, weight.data<T>(),
-                                                     gradients[0].mutable_data<T>(), s,
-                                                     workspace.mutable_data<T>()});
+                     kernels::Conv1dBackwardInput<T>{dys.data<T>(), bounds, weight.data<T>(),
+                                                     gradients[0].mutable_data<Sum>(), s,
+                                                     workspace.mutable_data<Sum>()});
       }
       if (context.needs_gradient(1) || context.needs_gradient(2)) {
-        gradients[1] = Tensor::empty(weight.shape(), x.dtype(), x.device());
-        if (context.needs_gradient(2)) gradients[2] = Tensor::empty({s.out}, x.dtype(), x.device());
+        gradients[1] = Tensor::empty(weight.shape(), dtype, x.device());
+        if (context.needs_gradient(2)) gradients[2] = Tensor::empty({s.out}, dtype, x.device());
         Tensor workspace =
-            Tensor::empty({kernels::conv1d_backward_weight_workspace<T>(s)}, x.dtype(), x.device());
+            Tensor::empty({kernels::conv1d_backward_weight_workspace<T>(s)}, dtype, x.device());
         kernels::run(x.device(),
                      kernels::Conv1dBackwardWeight<T>{
-                         x.data<T>(), bounds, dy.data<T>(), gradients[1].mutable_data<T>(),
-                         context.needs_gradient(2) ? gradients[2].mutable_data<T>() : nullptr, s,
-                         workspace.mutable_data<T>()});
+                         x.data<T>(), bounds, dys.data<T>(), gradients[1].mutable_data<Sum>(),
+                         context.needs_gradient(2) ? gradients[2].mutable_data<Sum>() : nullptr, s,
+                         workspace.mutable_data<Sum>()});
       }
     });
     return gradients;

@@ -1,6 +1,7 @@
 #include "autograd/linear.h"
 
 #include "autograd/gradcheck.h"
+#include "autograd/precision.h"
 #include "kernels/matrix/gemm.h"
 #include "kernels/matrix/linear.h"
 
@@ -14,23 +15,27 @@ struct Linear {
   Activation activation;
   bool has_bias;
   DropoutMask dropout;
+  Precision precision = current_precision();
 
   /// inputs: x, weight and, where there is one, bias.
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
-    const Tensor &x = inputs[0], &weight = inputs[1];
     validate(inputs);
-    Tensor y = Tensor::empty(x.shape().with_width(weight.size(0)), x.dtype(), x.device());
+    const Tensor x = as_factor(name, inputs[0], precision),
+                 weight = as_factor(name, inputs[1], precision);
+    Tensor y = Tensor::empty(x.shape().with_width(weight.size(0)), inputs[0].dtype(), x.device());
     Tensor pre_activation;
     if (context.recording() && kernels::saved_by(activation) == ActivationSaves::input) {
       pre_activation = Tensor::empty(y.shape(), y.dtype(), y.device());
     }
-    dispatch_float(x.dtype(), name, [&]<class T>() {
+    dispatch_factor(x.dtype(), name, [&]<class T>() {
+      using Sum = SumOf<T>;
       kernels::run(
           x.device(),
           kernels::LinearForward<T>{
-              x.data<T>(), weight.data<T>(), has_bias ? inputs[2].data<T>() : nullptr, activation,
-              pre_activation.defined() ? pre_activation.mutable_data<T>() : nullptr,
-              y.mutable_data<T>(), x.shape().rows(), weight.size(1), weight.size(0), dropout});
+              x.data<T>(), weight.data<T>(), has_bias ? inputs[2].data<Sum>() : nullptr, activation,
+              pre_activation.defined() ? pre_activation.mutable_data<Sum>() : nullptr,
+              y.mutable_data<Sum>(), x.shape().rows(), weight.size(1), weight.size(0), dropout,
+              precision == Precision::tf32});
     });
     if (context.recording()) {
       context.save(context.needs_gradient(1) ? x : Tensor());
@@ -42,11 +47,16 @@ struct Linear {
 
   Gradients backward(const OpContext& context, const Tensor& dy) const {
     Gradients gradients(has_bias ? 3 : 2);
-    dispatch_float(dy.dtype(), name, [&]<class T>() {
-      const std::int64_t rows = dy.shape().rows(), out = dy.shape().width();
-      const bool bias_gradient = has_bias && context.needs_gradient(2);
-      const Tensor dz =
-          through_activation<T>(context.saved(2), dy, bias_gradient ? &gradients[2] : nullptr);
+    const std::int64_t rows = dy.shape().rows(), out = dy.shape().width();
+    const bool bias_gradient = has_bias && context.needs_gradient(2);
+    const bool tf32 = precision == Precision::tf32;
+    Tensor dz = dispatch_float(dy.dtype(), name, [&]<class T>() {
+      return through_activation<T>(context.saved(2), dy, bias_gradient ? &gradients[2] : nullptr);
+    });
+    if (!context.needs_gradient(0) && !context.needs_gradient(1)) return gradients;
+    dz = as_factor(name, dz, precision);
+    dispatch_factor(dz.dtype(), name, [&]<class T>() {
+      using Sum = SumOf<T>;
       if (context.needs_gradient(0)) {
         const Tensor& weight = context.saved(1);
         const std::int64_t in = weight.size(1);
@@ -58,8 +68,9 @@ struct Linear {
                                                    .lda = out,
                                                    .b = weight.data<T>(),
                                                    .ldb = in,
-                                                   .c = gradients[0].mutable_data<T>(),
-                                                   .ldc = in});
+                                                   .c = gradients[0].mutable_data<Sum>(),
+                                                   .ldc = in,
+                                                   .tf32 = tf32});
       }
       if (context.needs_gradient(1)) {
         const Tensor& x = context.saved(0);
@@ -73,8 +84,9 @@ struct Linear {
                                                    .lda = out,
                                                    .b = x.data<T>(),
                                                    .ldb = in,
-                                                   .c = gradients[1].mutable_data<T>(),
-                                                   .ldc = in});
+                                                   .c = gradients[1].mutable_data<Sum>(),
+                                                   .ldc = in,
+                                                   .tf32 = tf32});
       }
     });
     return gradients;

@@ -13,10 +13,10 @@ using kernels::DropoutMask;
 namespace cmir::ops {
 
 /// dropout(activation(x weight^T + bias)): x [..., in], weight [out, in], bias [out] or Variable()
-/// for none -> [..., out], f32 or f64. Keeps x and weight where the other's gradient is wanted, and
-/// for backward of the activation the result (gelu: the activation's input; none: nothing). Drops
-/// what ops::dropout with the mask's p and stream would; a p of 0, in evaluation too, is no
-/// dropout.
+/// for none -> [..., out], f32 or f64. Keeps x and weight (in bf16 where the precision says so, see
+/// autograd/precision.h) where the other's gradient is wanted, and for backward of the activation
+/// the result (gelu: the activation's input; none: nothing). Drops what ops::dropout with the
+/// mask's p and stream would; a p of 0, in evaluation too, is no dropout.
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {},
                 Activation activation = Activation::none, const DropoutMask& dropout = {});
 

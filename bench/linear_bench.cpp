@@ -1,12 +1,14 @@
 // The linear layer with bias and gelu fused behind the product against product, bias and gelu as
 // three passes over the result; and its activation gradient with the bias gradient in one pass
 // against two. With relu (or nothing) and dropout: all behind the product against dropout as a
-// kernel of its own, and the gradients likewise.
+// kernel of its own, and the gradients likewise. In bf16 the rounding of x and weight is counted;
+// on a CPU that only costs time.
 #include "kernels/matrix/linear.h"
 
 #include "bench/compare.h"
 #include "kernels/dropout/dropout.h"
 #include "kernels/elementwise/binary.h"
+#include "kernels/elementwise/round.h"
 #include "kernels/matrix/gemm.h"
 #include "kernels/reduce/sum.h"
 
@@ -19,6 +21,7 @@ struct Data {
   std::int64_t rows, in, out;
   std::vector<float> x, weight, bias, y, dy, dz, sums;
   std::vector<double> workspace;
+  std::vector<BFloat16> x_rounded, weight_rounded;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -31,7 +34,9 @@ struct Data {
         dy(normals(rows * out, 4)),
         dz(rows * out),
         sums(out),
-        workspace(ActivationBackward<float>::workspace_size(rows, out)) {}
+        workspace(ActivationBackward<float>::workspace_size(rows, out)),
+        x_rounded(rows * in),
+        weight_rounded(out * in) {}
 
   LinearForward<float> forward() {
     return {x.data(), weight.data(), bias.data(), Activation::gelu, nullptr, y.data(), rows, in,
@@ -72,11 +77,18 @@ void three_passes(Data& d) {
   run({}, ActivationForward<float>{Activation::gelu, d.y.data(), d.y.data(), d.rows * d.out});
 }
 
+void bf16(Data& d) {
+  run({}, RoundToBFloat16<float>{d.x.data(), d.x_rounded.data(), d.rows * d.in});
+  run({}, RoundToBFloat16<float>{d.weight.data(), d.weight_rounded.data(), d.out * d.in});
+  run({}, LinearForward<BFloat16>{d.x_rounded.data(), d.weight_rounded.data(), d.bias.data(),
+                                  Activation::gelu, nullptr, d.y.data(), d.rows, d.in, d.out});
+}
+
 template <class Step>
-void forward(benchmark::State& state, Step step) {
+void forward(benchmark::State& state, Step step, double tolerance) {
   Data d(state);
   step(d);
-  if (!agree(state, d.y, naive(d), 1e-3)) return;
+  if (!agree(state, d.y, naive(d), tolerance)) return;
   for (auto _ : state) step(d);
   count(state, d.forward());
 }
@@ -159,8 +171,11 @@ void dropped_backward(benchmark::State& state, Activation activation, bool fused
 void sizes(benchmark::internal::Benchmark* b) {
   b->Args({48, 150, 256})->Args({480, 256, 256})->Args({2400, 150, 600})->UseRealTime();
 }
-BENCHMARK_CAPTURE(forward, fused, [](Data& d) { run({}, d.forward()); })->Apply(sizes);
-BENCHMARK_CAPTURE(forward, three_passes, three_passes)->Apply(sizes);
+BENCHMARK_CAPTURE(
+    forward, fused, [](Data& d) { run({}, d.forward()); }, 1e-3)
+    ->Apply(sizes);
+BENCHMARK_CAPTURE(forward, three_passes, three_passes, 1e-3)->Apply(sizes);
+BENCHMARK_CAPTURE(forward, bf16, bf16, 0.5)->Apply(sizes);  // 2^-7 of sums of products of normals
 BENCHMARK_CAPTURE(backward, fused, [](Data& d) { run({}, d.backward()); })->Apply(sizes);
 BENCHMARK_CAPTURE(backward, two_passes, [](Data& d) {
   auto activation = d.backward();

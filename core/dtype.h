@@ -5,7 +5,9 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
+#include <type_traits>
 
 #include "core/error.h"
 #include "core/host_device.h"
@@ -19,7 +21,7 @@ struct BFloat16 {
   std::uint16_t bits;  // no initial value: an array in a kernel's shared memory may have none
 
   BFloat16() = default;
-  CMIR_HOST_DEVICE explicit BFloat16(float value) {
+  CMIR_HOST_DEVICE constexpr explicit BFloat16(float value) {
     const auto word = std::bit_cast<std::uint32_t>(value);
     if (value != value) {
       bits = static_cast<std::uint16_t>((word >> 16) | 0x40);  // keep it a quiet NaN
@@ -27,10 +29,15 @@ struct BFloat16 {
       bits = static_cast<std::uint16_t>((word + 0x7FFF + ((word >> 16) & 1)) >> 16);
     }
   }
-  CMIR_HOST_DEVICE explicit operator float() const {
+  CMIR_HOST_DEVICE constexpr explicit operator float() const {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };
+
+/// The type in which a matrix product of T sums, and of its result: products of bf16 are exact in
+/// f32.
+template <class T>
+using SumOf = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
 
 /// Bytes of one element.
 constexpr std::size_t size_of(DType dtype) {
@@ -116,3 +123,18 @@ decltype(auto) dispatch_float(DType dtype, std::string_view op, F&& f) {
 }
 
 }  // namespace cmir
+
+/// What of numeric_limits is used: 8 significant bits, f32's range.
+template <>
+struct std::numeric_limits<cmir::BFloat16> {
+  static constexpr bool is_specialized = true, has_quiet_NaN = true, has_infinity = true;
+  static constexpr int digits = 8;
+  static constexpr cmir::BFloat16 epsilon() { return cmir::BFloat16(0x1p-7F); }
+  static constexpr cmir::BFloat16 max() { return cmir::BFloat16(0x1.FEp127F); }
+  static constexpr cmir::BFloat16 infinity() {
+    return cmir::BFloat16(std::numeric_limits<float>::infinity());
+  }
+  static constexpr cmir::BFloat16 quiet_NaN() {
+    return cmir::BFloat16(std::numeric_limits<float>::quiet_NaN());
+  }
+};

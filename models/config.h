@@ -130,6 +130,7 @@ struct TrainingConfig {
   std::string checkpoint = "last";
   std::string device = "cpu";
   bool capture = true;
+  std::string precision = "f32";
   std::vector<std::int64_t> seeds = {1, 2, 3, 4, 5};
   std::int64_t noise_seed = 20260;
   bool operator==(const TrainingConfig&) const = default;

@@ -29,25 +29,25 @@ constexpr std::int64_t kPanel = 2 * kLanes<T>;
 
 /// Packs B [depth, columns], B(k, j) = b[k * row_stride + j * column_stride]: packed[p][k][j'], j =
 /// p kPanel + j', zeros past the last column. `panel_depth` >= depth is the depth of the packed
-/// matrix of which these rows are a part that starts at `packed`.
-template <class T>
-void pack(const T* b, std::int64_t row_stride, std::int64_t column_stride, std::int64_t depth,
+/// matrix of which these rows are a part that starts at `packed`. B is of T, or bf16 to be widened.
+template <class From, class T>
+void pack(const From* b, std::int64_t row_stride, std::int64_t column_stride, std::int64_t depth,
           std::int64_t columns, std::int64_t panel_depth, T* packed) {
   for (std::int64_t j0 = 0; j0 < columns; j0 += kPanel<T>) {
     const std::int64_t width = std::min(kPanel<T>, columns - j0);
     if (column_stride == 1) {
       for (std::int64_t k = 0; k < depth; ++k) {
-        const T* from = b + k * row_stride + j0;
+        const From* from = b + k * row_stride + j0;
         T* to = packed + k * kPanel<T>;
-        for (std::int64_t j = 0; j < width; ++j) to[j] = from[j];
+        for (std::int64_t j = 0; j < width; ++j) to[j] = static_cast<T>(from[j]);
         for (std::int64_t j = width; j < kPanel<T>; ++j) to[j] = T{0};
       }
     } else {
       for (std::int64_t j = 0; j < kPanel<T>; ++j) {
-        const T* from = b + (j0 + j) * column_stride;
+        const From* from = b + (j0 + j) * column_stride;
         T* to = packed + j;
         for (std::int64_t k = 0; k < depth; ++k)
-          to[k * kPanel<T>] = j < width ? from[k * row_stride] : T{0};
+          to[k * kPanel<T>] = j < width ? static_cast<T>(from[k * row_stride]) : T{0};
       }
     }
     packed += panel_depth * kPanel<T>;

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <memory>
 #include <string_view>
+#include <type_traits>
 
 #include "core/cuda/runtime.h"
 #include "core/error.h"
-#include "kernels/matrix/tf32.h"
 
 namespace cmir::kernels::cuda {
 
@@ -46,22 +46,31 @@ struct Blas {
   }
 };
 
+/// cuBLAS's name of float or BFloat16.
+template <class T>
+inline constexpr cudaDataType_t kDataType = std::is_same_v<T, BFloat16> ? CUDA_R_16BF : CUDA_R_32F;
+
+/// Sums are f32 always.
+inline cublasComputeType_t compute_type(bool tf32) {
+  return tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+}
+
 /// The product of g; k > 0.
-inline void product(const Gemm<float>& g) {
-  constexpr std::string_view op = Gemm<float>::name;
+template <class T>
+void product(const Gemm<T>& g) {
+  constexpr std::string_view op = Gemm<T>::name;
   cudaStream_t stream = ::cmir::cuda::current_stream().handle();
   const Blas& blas = Blas::of_thread(op);
   check_blas(cublasSetStream(blas.handle, stream), op, "cublasSetStream");
   // After every cublasSetStream, which goes back to a workspace of cuBLAS's own.
   check_blas(cublasSetWorkspace(blas.handle, blas.workspace, Blas::kWorkspaceBytes), op,
              "cublasSetWorkspace");
-  check_blas(cublasSetMathMode(blas.handle,
-                               tf32_allowed ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH),
-             op, "cublasSetMathMode");
   const auto transposed = [](bool transpose) { return transpose ? CUBLAS_OP_T : CUBLAS_OP_N; };
-  check_blas(cublasSgemm_64(blas.handle, transposed(g.transpose_b), transposed(g.transpose_a), g.n,
-                            g.m, g.k, &g.alpha, g.b, g.ldb, g.a, g.lda, &g.beta, g.c, g.ldc),
-             op, "cublasSgemm");
+  check_blas(
+      cublasGemmEx_64(blas.handle, transposed(g.transpose_b), transposed(g.transpose_a), g.n, g.m,
+                      g.k, &g.alpha, g.b, kDataType<T>, g.ldb, g.a, kDataType<T>, g.lda, &g.beta,
+                      g.c, CUDA_R_32F, g.ldc, compute_type(g.tf32), CUBLAS_GEMM_DEFAULT),
+      op, "cublasGemmEx");
 }
 
 /// Descriptors of cuBLASLt, destroyed at the end of the scope.
@@ -76,10 +85,11 @@ template <class Handle, auto kDestroy>
 using Descriptor = std::unique_ptr<std::remove_pointer_t<Handle>, Destroy<kDestroy>>;
 using Layout = Descriptor<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
 
-/// A row-major f32 matrix [rows, columns], which cuBLASLt sees as its transpose.
-inline Layout row_major(std::string_view op, std::int64_t rows, std::int64_t columns) {
+/// A row-major matrix [rows, columns] of T, which cuBLASLt sees as its transpose.
+template <class T>
+Layout row_major(std::string_view op, std::int64_t rows, std::int64_t columns) {
   cublasLtMatrixLayout_t layout = nullptr;
-  check_blas(cublasLtMatrixLayoutCreate(&layout, CUDA_R_32F, static_cast<std::uint64_t>(columns),
+  check_blas(cublasLtMatrixLayoutCreate(&layout, kDataType<T>, static_cast<std::uint64_t>(columns),
                                         static_cast<std::uint64_t>(rows), columns),
              op, "cublasLtMatrixLayoutCreate");
   return Layout(layout);
@@ -92,13 +102,12 @@ inline std::uint32_t alignment_of(const void* place) {
 }
 
 /// y^T = weight x^T: its description with the epilogue.
-inline auto linear_description(const LinearForward<float>& a, bool bias, bool relu) {
-  constexpr std::string_view op = LinearForward<float>::name;
+template <class T>
+auto linear_description(const LinearForward<T>& a, bool bias, bool relu) {
+  constexpr std::string_view op = LinearForward<T>::name;
   cublasLtMatmulDesc_t description = nullptr;
-  check_blas(cublasLtMatmulDescCreate(
-                 &description, tf32_allowed ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
-                 CUDA_R_32F),
-             op, "cublasLtMatmulDescCreate");
+  check_blas(cublasLtMatmulDescCreate(&description, compute_type(a.tf32), CUDA_R_32F), op,
+             "cublasLtMatmulDescCreate");
   Descriptor<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy> owner(description);
   const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
     check_blas(cublasLtMatmulDescSetAttribute(description, attribute, &value, sizeof(value)), op,
@@ -113,8 +122,9 @@ inline auto linear_description(const LinearForward<float>& a, bool bias, bool re
 }
 
 /// What an algorithm may use: the workspace, and no more alignment than there is.
-inline auto linear_preference(const LinearForward<float>& a) {
-  constexpr std::string_view op = LinearForward<float>::name;
+template <class T>
+auto linear_preference(const LinearForward<T>& a) {
+  constexpr std::string_view op = LinearForward<T>::name;
   cublasLtMatmulPreference_t preference = nullptr;
   check_blas(cublasLtMatmulPreferenceCreate(&preference), op, "cublasLtMatmulPreferenceCreate");
   Descriptor<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy> owner(preference);
@@ -131,27 +141,31 @@ inline auto linear_preference(const LinearForward<float>& a) {
 }
 
 /// a.y = x weight^T, with `bias` its bias and with `relu` the larger of that and 0; in > 0. No
-/// other activation, and no pre_activation.
-inline void linear_product(const LinearForward<float>& a, bool bias, bool relu) {
-  constexpr std::string_view op = LinearForward<float>::name;
+/// other activation, and no pre_activation. False, and nothing done, where cuBLASLt has no
+/// algorithm for these sizes and addresses.
+template <class T>
+bool linear_product(const LinearForward<T>& a, bool bias, bool relu) {
+  constexpr std::string_view op = LinearForward<T>::name;
   cudaStream_t stream = ::cmir::cuda::current_stream().handle();
   const Blas& blas = Blas::of_thread(op);
   const auto description = linear_description(a, bias, relu);
   const auto preference = linear_preference(a);
-  const Layout weight = row_major(op, a.out, a.in), x = row_major(op, a.rows, a.in),
-               y = row_major(op, a.rows, a.out);
+  const Layout weight = row_major<T>(op, a.out, a.in), x = row_major<T>(op, a.rows, a.in),
+               y = row_major<float>(op, a.rows, a.out);
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
-  check_blas(cublasLtMatmulAlgoGetHeuristic(blas.lt, description.get(), weight.get(), x.get(),
-                                            y.get(), y.get(), preference.get(), 1, &best, &found),
-             op, "cublasLtMatmulAlgoGetHeuristic");
-  check_blas(found > 0 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED, op,
-             "cublasLtMatmulAlgoGetHeuristic");
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(blas.lt, description.get(), weight.get(), x.get(), y.get(),
+                                     y.get(), preference.get(), 1, &best, &found);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return false;
+  check_blas(status, op, "cublasLtMatmulAlgoGetHeuristic");
+  if (found == 0 || best.state != CUBLAS_STATUS_SUCCESS) return false;
   const float alpha = 1, beta = 0;
   check_blas(cublasLtMatmul(blas.lt, description.get(), &alpha, a.weight, weight.get(), a.x,
                             x.get(), &beta, a.y, y.get(), a.y, y.get(), &best.algo, blas.workspace,
                             Blas::kWorkspaceBytes, stream),
              op, "cublasLtMatmul");
+  return true;
 }
 
 }  // namespace cmir::kernels::cuda

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 
@@ -19,6 +20,29 @@ blasint narrow(std::int64_t size) {
           "a size of {} exceeds what the BLAS can address ({}); split the matrix", size,
           std::numeric_limits<blasint>::max());
   return static_cast<blasint>(size);
+}
+
+/// A part [rows, columns] of a stored matrix, widened.
+void widen(const BFloat16* from, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+           float* to) {
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      to[i * columns + j] = static_cast<float>(from[i * stride + j]);
+    }
+  }
+}
+
+/// The part of op(stored) at (row, column), [rows, columns], widened: stored as it was, transposed
+/// or not. Returns its leading dimension.
+std::int64_t widen_part(bool transpose, const BFloat16* stored, std::int64_t stride,
+                        std::int64_t row, std::int64_t column, std::int64_t rows,
+                        std::int64_t columns, float* to) {
+  if (transpose) {
+    std::swap(row, column);
+    std::swap(rows, columns);
+  }
+  widen(stored + row * stride + column, stride, rows, columns, to);
+  return columns;
 }
 
 CBLAS_TRANSPOSE op(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
@@ -80,6 +104,25 @@ void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t 
                double alpha, const double* a, std::int64_t lda, const double* b, std::int64_t ldb,
                double beta, double* c, std::int64_t ldc) {
   call(cblas_dgemm, transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+               float alpha, const BFloat16* a, std::int64_t lda, const BFloat16* b,
+               std::int64_t ldb, float beta, float* c, std::int64_t ldc) {
+  constexpr std::int64_t kRows = 64, kColumns = 128, kDepth = 256;
+  alignas(64) float a_part[kRows * kDepth], b_part[kDepth * kColumns];
+  for (std::int64_t j = 0; j < n; j += kColumns) {
+    const std::int64_t columns = std::min(kColumns, n - j);
+    for (std::int64_t l = 0; l == 0 || l < k; l += kDepth) {  // once at least, for beta
+      const std::int64_t depth = std::min(kDepth, k - l);
+      const auto b_stride = widen_part(transpose_b, b, ldb, l, j, depth, columns, b_part);
+      for (std::int64_t i = 0; i < m; i += kRows) {
+        const std::int64_t rows = std::min(kRows, m - i);
+        const auto a_stride = widen_part(transpose_a, a, lda, i, l, rows, depth, a_part);
+        blas_gemm(transpose_a, transpose_b, rows, columns, depth, alpha, a_part, a_stride, b_part,
+                  b_stride, l == 0 ? beta : 1.0F, c + i * ldc + j, ldc);
+      }
+    }
+  }
 }
 
 }  // namespace cmir::kernels

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/dtype.h"
+
 namespace cmir::kernels {
 
 /// C = alpha op(A) op(B) + beta C, row-major, without threads of its own; our parallel_for splits
@@ -16,5 +18,10 @@ void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t 
 void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
                double alpha, const double* a, std::int64_t lda, const double* b, std::int64_t ldb,
                double beta, double* c, std::int64_t ldc);
+/// Widens blocks of A and B to f32 on the stack (192 KiB) and multiplies those, so that it takes
+/// longer than in f32. Sums over blocks of the depth in order.
+void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+               float alpha, const BFloat16* a, std::int64_t lda, const BFloat16* b,
+               std::int64_t ldb, float beta, float* c, std::int64_t ldc);
 
 }  // namespace cmir::kernels

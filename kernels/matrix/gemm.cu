@@ -21,13 +21,14 @@ struct ScaledResult {
   }
 };
 
-void gemm(const Gemm<float>& g) {
+template <class T>
+void gemm(const Gemm<T>& g) {
   if (g.m == 0 || g.n == 0) return;
   if (g.k > 0) return product(g);
   launch_map(ScaledResult{g.c, g.ldc, g.beta}, g.m, g.n, false);
 }
 
-const RegisterDevice registered{&gemm};
+const RegisterDevice registered{&gemm<float>, &gemm<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

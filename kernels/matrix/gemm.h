@@ -36,24 +36,28 @@ struct GemmSplit {
 /// the next. C is overwritten (beta 0: not read) or accumulated into; k = 0 leaves beta C. C must
 /// not overlap A or B. Computed by the BLAS, whose edge tiles may add in
 /// another order than its inner ones: a row's last bits may depend on m and n (but never on the
-/// thread count). On CUDA by cuBLAS in f32; in TF32 only where tf32_allowed
-/// (kernels/matrix/tf32.h). Bytes: (m k + k n + (1 or 2) m n) sizeof(T). Operations: 2 m n k.
+/// thread count). With T = BFloat16, A and B are bf16, and all else is f32, the sums too. On CUDA
+/// by cuBLAS, summed in f32; only with `tf32` it may round A and B to TF32's 10 bits first. The CPU
+/// and the host model take no notice of tf32. Bytes: (m k + k n) sizeof(T) + (1 or 2) m n
+/// sizeof(C). Operations: 2 m n k.
 template <class T>
 struct Gemm {
   static constexpr std::string_view name = "gemm";
   bool transpose_a = false, transpose_b = false;
   std::int64_t m, n, k;
-  T alpha = 1;
+  SumOf<T> alpha = 1;
   const T* a;
   std::int64_t lda;
   const T* b;
   std::int64_t ldb;
-  T beta = 0;
-  T* c;
+  SumOf<T> beta = 0;
+  SumOf<T>* c;
   std::int64_t ldc;
+  bool tf32 = false;
 
   double bytes() const {
-    return sizeof(T) * (1.0 * m * k + 1.0 * k * n + (beta == 0 ? 1.0 : 2.0) * m * n);
+    return sizeof(T) * (1.0 * m * k + 1.0 * k * n) +
+           sizeof(SumOf<T>) * (beta == 0 ? 1.0 : 2.0) * m * n;
   }
   double operations() const { return 2.0 * m * n * k; }
 };

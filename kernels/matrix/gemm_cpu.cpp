@@ -22,7 +22,7 @@ void gemm(const Gemm<T>& g) {
   });
 }
 
-const RegisterCpu registered{kIsa, &gemm<float>, &gemm<double>};
+const RegisterCpu registered{kIsa, &gemm<float>, &gemm<double>, &gemm<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

@@ -62,16 +62,36 @@ struct DroppedEpilogue {
   }
 };
 
-void linear(const LinearForward<float>& a) {
+template <class T>
+Gemm<T> plain_product(const LinearForward<T>& a) {
+  return {.transpose_b = true,
+          .m = a.rows,
+          .n = a.out,
+          .k = a.in,
+          .a = a.x,
+          .lda = a.in,
+          .b = a.weight,
+          .ldb = a.in,
+          .c = a.y,
+          .ldc = a.out,
+          .tf32 = a.tf32};
+}
+
+template <class T>
+void linear(const LinearForward<T>& a) {
   if (a.rows == 0 || a.out == 0) return;
   const bool has_product = a.in > 0, dropped = a.dropout.p > 0;
   // cuBLASLt asks 16 bytes of a bias; an activation's input is wanted before it is applied.
-  const bool bias = has_product && a.bias != nullptr && are_vector_aligned(a.bias) && !dropped;
+  bool bias = has_product && a.bias != nullptr && are_vector_aligned(a.bias) && !dropped;
   const bool none = a.activation == Activation::none, relu = a.activation == Activation::relu;
   const bool all = has_product && !dropped && a.pre_activation == nullptr && (none || relu) &&
                    (bias || a.bias == nullptr);
-  if (has_product) linear_product(a, bias, all && relu);
-  if (all) return;
+  const bool fused = has_product && linear_product(a, bias, all && relu);
+  if (all && fused) return;
+  if (has_product && !fused) {
+    product(plain_product(a));
+    bias = false;  // not added yet
+  }
   dispatch_activation(a.activation, [&]<Activation activation>() {
     const Epilogue<activation> epilogue{bias ? nullptr : a.bias, a.pre_activation, a.y, a.out,
                                         has_product};
@@ -84,7 +104,7 @@ void linear(const LinearForward<float>& a) {
   });
 }
 
-const RegisterDevice registered{&linear};
+const RegisterDevice registered{&linear<float>, &linear<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

@@ -15,25 +15,29 @@ namespace cmir::kernels {
 /// the thread count). For gelu the pre-activation, which backward needs, is written too if asked
 /// for. All outputs are overwritten. Dropout: element i of y by element i of the stream, as
 /// kernels::Dropout; its mask is never stored, and ActivationBackward needs y alone, or nothing.
-/// rows, in or out may be 0. Bytes: (rows in + out in + rows out) sizeof(T) (dropout by itself: 2
-/// rows out more). Operations: 2 rows in out, and with dropout 16 rows out. The gradients are
-/// ActivationBackward (dz and the bias gradient), then two Gemm: dx = dz weight, dweight = dz^T x.
-/// On CUDA bias and relu are cuBLASLt's epilogue, where pre_activation is null, bias aligned for 16
-/// bytes and no dropout asked for; else one kernel follows the product and does all that is left.
-/// NVIDIA does not say whether that relu keeps NaN. TF32: as Gemm.
+/// rows, in or out may be 0. Bytes: (rows in + out in) sizeof(T) + rows out sizeof(y) (dropout by
+/// itself: 2 rows out sizeof(y) more). Operations: 2 rows in out, and with dropout 16 rows out. The
+/// gradients are ActivationBackward (dz and the bias gradient), then two Gemm: dx = dz weight,
+/// dweight = dz^T x. On CUDA bias and relu are cuBLASLt's epilogue, where pre_activation is null,
+/// bias aligned for 16 bytes and no dropout asked for; else, or where cuBLASLt has no algorithm for
+/// the sizes, one kernel follows the product and does all that is left. NVIDIA does not say whether
+/// that relu keeps NaN. BFloat16 (x and weight are bf16, all else f32) and tf32: as Gemm.
 template <class T>
 struct LinearForward {
   static constexpr std::string_view name = "linear_forward";
-  const T* x;       // [rows, in]
-  const T* weight;  // [out, in]
-  const T* bias;    // [out] or null
+  const T* x;            // [rows, in]
+  const T* weight;       // [out, in]
+  const SumOf<T>* bias;  // [out] or null
   Activation activation;
-  T* pre_activation;  // [rows, out] or null
-  T* y;               // [rows, out]
+  SumOf<T>* pre_activation;  // [rows, out] or null
+  SumOf<T>* y;               // [rows, out]
   std::int64_t rows, in, out;
   DropoutMask dropout = {};  // p = 0: none
+  bool tf32 = false;
 
-  double bytes() const { return sizeof(T) * (1.0 * rows * in + 1.0 * out * in + 1.0 * rows * out); }
+  double bytes() const {
+    return sizeof(T) * (1.0 * rows * in + 1.0 * out * in) + sizeof(SumOf<T>) * 1.0 * rows * out;
+  }
   double operations() const {
     return 2.0 * rows * in * out + (dropout.p > 0 ? 16.0 * rows * out : 0.0);
   }

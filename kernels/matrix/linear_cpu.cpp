@@ -41,8 +41,8 @@ void drop_block(const LinearForward<T>& a, std::int64_t r0, std::int64_t r1, std
 template <Activation activation, class T>
 void block(const LinearForward<T>& a, std::int64_t r0, std::int64_t r1, std::int64_t c0,
            std::int64_t c1) {
-  blas_gemm(false, true, r1 - r0, c1 - c0, a.in, T{1}, a.x + r0 * a.in, a.in, a.weight + c0 * a.in,
-            a.in, T{0}, a.y + r0 * a.out + c0, a.out);
+  blas_gemm(false, true, r1 - r0, c1 - c0, a.in, SumOf<T>{1}, a.x + r0 * a.in, a.in,
+            a.weight + c0 * a.in, a.in, SumOf<T>{0}, a.y + r0 * a.out + c0, a.out);
   const bool plain =
       activation == Activation::none && a.bias == nullptr && a.pre_activation == nullptr;
   for (std::int64_t r = r0; r < r1 && !plain; ++r) {
@@ -68,7 +68,7 @@ void linear(const LinearForward<T>& a) {
   });
 }
 
-const RegisterCpu registered{kIsa, &linear<float>, &linear<double>};
+const RegisterCpu registered{kIsa, &linear<float>, &linear<double>, &linear<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "autograd/arithmetic.h"
+#include "autograd/precision.h"
 #include "autograd/rows.h"
 #include "core/error.h"
 #include "losses/decorrelation.h"
@@ -205,6 +206,7 @@ std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
 
 ForwardOutput Model::forward(const ModelInput& input, Mode mode,
                              const RandomStreams& streams) const {
+  const PrecisionScope precision(parse_precision(config_.training.precision));
   std::optional<NoGradScope> no_grad;
   if (mode == Mode::inference) no_grad.emplace();
   const bool with_losses = mode == Mode::training && input.labels.defined();
@@ -294,6 +296,7 @@ void Model::add_up(LossTerms& losses) const {
 std::vector<Representation> Model::representations(const ModelInput& input,
                                                    const RandomStreams& streams,
                                                    int environment) const {
+  const PrecisionScope precision(parse_precision(config_.training.precision));
   const NoGradScope no_grad;
   std::vector<Variable> x = unimodal(input, Mode::inference, streams);
   std::vector<Representation> all;

@@ -30,11 +30,12 @@ void for_each_tap(const Offsets& offsets, std::int64_t taps, F&& f) {
 }
 
 template <class T>
-std::vector<T> forward(const std::vector<double>& x, const Offsets& offsets,
-                       const std::vector<double>& weight, const std::vector<double>* bias,
-                       const Conv1dSizes& s) {
-  Guarded<T> input(x), kernel(weight), start(bias != nullptr ? *bias : std::vector<double>{}),
-      y(s.rows * s.out), workspace(conv1d_forward_workspace<T>(s));
+std::vector<SumOf<T>> forward(const std::vector<double>& x, const Offsets& offsets,
+                              const std::vector<double>& weight, const std::vector<double>* bias,
+                              const Conv1dSizes& s) {
+  Guarded<T> input(x), kernel(weight);
+  Guarded<SumOf<T>> start(bias != nullptr ? *bias : std::vector<double>{}), y(s.rows * s.out),
+      workspace(conv1d_forward_workspace<T>(s));
   run(test_device(),
       Conv1dForward<T>{input.data(), offsets.data(), kernel.data(),
                        bias != nullptr ? start.data() : nullptr, y.data(), s, workspace.data()});
@@ -43,7 +44,7 @@ std::vector<T> forward(const std::vector<double>& x, const Offsets& offsets,
 
 template <class T>
 class Conv1dTest : public ::testing::Test {};
-using Scalars = ::testing::Types<float, double>;
+using Scalars = ::testing::Types<float, double, BFloat16>;
 TYPED_TEST_SUITE(Conv1dTest, Scalars);
 
 TYPED_TEST(Conv1dTest, MatchesTheFormula) {
@@ -65,9 +66,11 @@ TYPED_TEST(Conv1dTest, MatchesTheFormula) {
       const std::string reproduce =
           fmt::format("rows {} in {} out {} taps {}", s.rows, s.in, s.out, s.taps);
       Guarded<T> x(normals(s.rows * s.in, 1)), weight(normals(s.out * s.window(), 2)),
-          bias(normals(s.out, 3)), dy(normals(s.rows * s.out, 4));
-      Guarded<T> y(s.rows * s.out), dx(s.rows * s.in), dweight(s.out * s.window()), dbias(s.out);
-      Guarded<T> w1(conv1d_forward_workspace<T>(s)), w2(conv1d_backward_input_workspace<T>(s)),
+          dy(normals(s.rows * s.out, 4));
+      using Sum = SumOf<T>;
+      Guarded<Sum> bias(normals(s.out, 3));
+      Guarded<Sum> y(s.rows * s.out), dx(s.rows * s.in), dweight(s.out * s.window()), dbias(s.out);
+      Guarded<Sum> w1(conv1d_forward_workspace<T>(s)), w2(conv1d_backward_input_workspace<T>(s)),
           w3(conv1d_backward_weight_workspace<T>(s));
       run(test_device(), Conv1dForward<T>{x.data(), offsets.data(), weight.data(), bias.data(),
                                           y.data(), s, w1.data()});
@@ -80,15 +83,15 @@ TYPED_TEST(Conv1dTest, MatchesTheFormula) {
           db0(s.out);
       for (std::int64_t i = 0; i < s.rows * s.out; ++i) {
         y0[i] = bias[i % s.out];
-        db0[i % s.out] += dy[i];
+        db0[i % s.out] += exact(dy[i]);
       }
       for_each_tap(offsets, s.taps, [&](std::int64_t r, std::int64_t source, std::int64_t t) {
         for (std::int64_t o = 0; o < s.out; ++o) {
           for (std::int64_t i = 0; i < s.in; ++i) {
             const std::int64_t w = (o * s.in + i) * s.taps + t;
-            y0[r * s.out + o] += static_cast<double>(x[source * s.in + i]) * weight[w];
-            dx0[source * s.in + i] += static_cast<double>(dy[r * s.out + o]) * weight[w];
-            dw0[w] += static_cast<double>(dy[r * s.out + o]) * x[source * s.in + i];
+            y0[r * s.out + o] += exact(x[source * s.in + i]) * exact(weight[w]);
+            dx0[source * s.in + i] += exact(dy[r * s.out + o]) * exact(weight[w]);
+            dw0[w] += exact(dy[r * s.out + o]) * exact(x[source * s.in + i]);
           }
         }
       });
@@ -136,8 +139,8 @@ TYPED_TEST(Conv1dTest, SameBitsForAnyThreadCountAndSchedule) {
   expect_same_bits<T>([&] {
     Guarded<T> x(normals(s.rows * s.in, 1)), weight(normals(s.out * s.window(), 2)),
         dy(normals(s.rows * s.out, 4));
-    Guarded<T> dx(s.rows * s.in), dweight(s.out * s.window()), dbias(s.out);
-    Guarded<T> w2(conv1d_backward_input_workspace<T>(s)),
+    Guarded<SumOf<T>> dx(s.rows * s.in), dweight(s.out * s.window()), dbias(s.out);
+    Guarded<SumOf<T>> w2(conv1d_backward_input_workspace<T>(s)),
         w3(conv1d_backward_weight_workspace<T>(s));
     auto all =
         forward<T>(normals(s.rows * s.in, 1), offsets, normals(s.out * s.window(), 2), nullptr, s);

@@ -8,6 +8,7 @@
 #include "kernels/elementwise/activation.h"
 #include "kernels/elementwise/axpy.h"
 #include "kernels/elementwise/binary.h"
+#include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
@@ -49,7 +50,11 @@ template <template <class> class... Kernels>
 struct CpuKernelsOnSimt : CpuKernelOnSimt<Kernels<float>>...,
                           CpuKernelOnSimt<Kernels<double>>... {};
 
-using AllCpuKernelsOnSimt = CpuKernelsOnSimt<
+template <template <class> class... Kernels>
+struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
+                              CpuKernelOnSimt<Kernels<BFloat16>>... {};
+
+using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
     Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
@@ -59,5 +64,9 @@ using AllCpuKernelsOnSimt = CpuKernelsOnSimt<
     PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
     SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
     SumAll, SumOverColumns, SumOverRows>;
+
+struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
+                             Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
+                                                  Conv1dForward, Gemm, LinearForward> {};
 
 }  // namespace cmir::kernels::testing

@@ -10,7 +10,7 @@ using namespace testing;
 
 template <class T>
 class GemmTest : public ::testing::Test {};
-using Scalars = ::testing::Types<float, double>;
+using Scalars = ::testing::Types<float, double, BFloat16>;
 TYPED_TEST_SUITE(GemmTest, Scalars);
 
 struct Problem {
@@ -20,29 +20,31 @@ struct Problem {
   std::int64_t padding = 0;  // added to every leading dimension
 };
 
-/// One product against the plain sum; with beta = 0, C starts as NaN, which must not be read.
+/// One product against the plain sum; with beta = 0, C starts as NaN, which must not be read. The
+/// sum sees A and B after their rounding to T: bf16 has the bound of f32, in which it is summed.
 template <class T>
 void check(const Problem& p) {
   const std::int64_t lda = (p.transpose_a ? p.m : p.k) + p.padding,
                      ldb = (p.transpose_b ? p.k : p.n) + p.padding, ldc = p.n + p.padding;
   Guarded<T> a(normals((p.transpose_a ? p.k : p.m) * lda, 1)),
       b(normals((p.transpose_b ? p.n : p.k) * ldb, 2));
-  Guarded<T> c(p.m * ldc);
-  if (p.beta != 0) std::ranges::copy(Guarded<T>(normals(p.m * ldc, 3)).span(), c.data());
+  using Sum = SumOf<T>;
+  Guarded<Sum> c(p.m * ldc);
+  if (p.beta != 0) std::ranges::copy(Guarded<Sum>(normals(p.m * ldc, 3)).span(), c.data());
   auto expected = c.to_vector();
   for (std::int64_t i = 0; i < p.m; ++i) {
     for (std::int64_t j = 0; j < p.n; ++j) {
       double sum = 0;
       for (std::int64_t l = 0; l < p.k; ++l) {
-        sum += static_cast<double>(p.transpose_a ? a[l * lda + i] : a[i * lda + l]) *
-               static_cast<double>(p.transpose_b ? b[j * ldb + l] : b[l * ldb + j]);
+        sum += exact(p.transpose_a ? a[l * lda + i] : a[i * lda + l]) *
+               exact(p.transpose_b ? b[j * ldb + l] : b[l * ldb + j]);
       }
       double& e = expected[i * ldc + j];
       e = p.alpha * sum + (p.beta == 0 ? 0.0 : p.beta * e);
     }
   }
-  run(test_device(), Gemm<T>{p.transpose_a, p.transpose_b, p.m, p.n, p.k, T(p.alpha), a.data(), lda,
-                             b.data(), ldb, T(p.beta), c.data(), ldc});
+  run(test_device(), Gemm<T>{p.transpose_a, p.transpose_b, p.m, p.n, p.k, Sum(p.alpha), a.data(),
+                             lda, b.data(), ldb, Sum(p.beta), c.data(), ldc});
   const double norm =
       3 + std::abs(p.alpha) * p.k + std::abs(p.beta);  // sum of |alpha a b|, |beta c|
   expect_close(c, expected, norm, 2,
@@ -61,8 +63,9 @@ TYPED_TEST(GemmTest, MatchesTheSum) {
         }
         check<TypeParam>({150, 67, 131, ta, tb, -0.5, 2.0, 3});
         check<TypeParam>({67, 150, 131, ta, tb, 1.5, 1.0, 5});
-        check<TypeParam>({300, 257, 150, ta, tb});  // several chunks of rows
-        check<TypeParam>({48, 600, 150, ta, tb});   // several chunks of columns
+        check<TypeParam>({300, 257, 150, ta, tb});               // several chunks of rows
+        check<TypeParam>({48, 600, 150, ta, tb});                // several chunks of columns
+        check<TypeParam>({66, 130, 515, ta, tb, 0.5, -1.0, 1});  // several blocks of bf16
       }
     }
   });
@@ -84,7 +87,8 @@ TYPED_TEST(GemmTest, EmptySizes) {
 TYPED_TEST(GemmTest, NanAndInfinityReachTheirRowAndNoOther) {
   using T = TypeParam;
   const std::int64_t m = 9, n = 17, k = 5;
-  Guarded<T> a(normals(m * k, 1)), b(normals(k * n, 2)), c(m * n);
+  Guarded<T> a(normals(m * k, 1)), b(normals(k * n, 2));
+  Guarded<SumOf<T>> c(m * n);
   a[4 * k + 2] = std::numeric_limits<T>::quiet_NaN();
   run(test_device(), Gemm<T>{.m = m,
                              .n = n,
@@ -103,7 +107,8 @@ TYPED_TEST(GemmTest, SameBitsForAnyThreadCount) {
   for (const auto& [m, n] : {std::pair{480, 256}, std::pair{48, 600}}) {
     expect_same_bits_for_any_thread_count([m = m, n = n] {
       const std::int64_t k = 150;
-      Guarded<T> a(normals(m * k, 1)), b(normals(k * n, 2)), c(m * n);
+      Guarded<T> a(normals(m * k, 1)), b(normals(k * n, 2));
+      Guarded<SumOf<T>> c(m * n);
       run(test_device(), Gemm<T>{.m = m,
                                  .n = n,
                                  .k = k,

@@ -44,6 +44,16 @@ struct SharedAllocator {
 template <class T>
 using Shared = std::vector<T, SharedAllocator<T>>;
 
+/// An element as a double, which is exact.
+template <class T>
+double exact(T element) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return static_cast<float>(element);
+  } else {
+    return static_cast<double>(element);
+  }
+}
+
 /// An array with 64 sentinel elements on either side, filled with NaN (or the largest integer) so
 /// that a kernel that fails to write an element, or writes beside the array, is seen.
 template <class T>
@@ -73,7 +83,11 @@ class Guarded {
   T& operator[](std::int64_t i) { return data()[i]; }
   std::span<T> span() { return {data(), static_cast<std::size_t>(count_)}; }
   /// As doubles: what an oracle should be given, since it sees the rounding to T.
-  std::vector<double> to_vector() { return {data(), data() + count_}; }
+  std::vector<double> to_vector() {
+    std::vector<double> values;
+    for (const T& element : span()) values.push_back(exact(element));
+    return values;
+  }
   std::vector<T> bits() { return {data(), data() + count_}; }
 
  private:
@@ -168,11 +182,11 @@ void for_each_cuda_device(Body&& body) {
   }
 }
 
-/// for_each_isa, and then for_each_cuda_device, whose kernels are f32.
+/// for_each_isa, and then for_each_cuda_device, which has no f64 kernels.
 template <class T, class Body>
 void for_each_variant(Body&& body) {
   for_each_isa(body);
-  if constexpr (std::is_same_v<T, float>) for_each_cuda_device(body);
+  if constexpr (!std::is_same_v<T, double>) for_each_cuda_device(body);
 }
 
 /// body() returns the output's elements as a vector; they must be bitwise the same for 1, 2 and 3

@@ -10,7 +10,7 @@ using namespace testing;
 
 template <class T>
 class LinearTest : public ::testing::Test {};
-using Scalars = ::testing::Types<float, double>;
+using Scalars = ::testing::Types<float, double, BFloat16>;
 TYPED_TEST_SUITE(LinearTest, Scalars);
 
 double activated(Activation activation, double x) {
@@ -42,15 +42,14 @@ TYPED_TEST(LinearTest, MatchesTheFormula) {
                                           {300, 65, 67},
                                           {48, 150, 300}}) {
         for (const bool bias : {false, true}) {
-          Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.2)),
-              b(normals(out, 3));
-          Guarded<T> pre(rows * out), y(rows * out);
+          Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.2));
+          Guarded<SumOf<T>> b(normals(out, 3)), pre(rows * out), y(rows * out);
           std::vector<double> z(rows * out), expected(rows * out);
           for (std::int64_t r = 0; r < rows; ++r) {
             for (std::int64_t o = 0; o < out; ++o) {
               double sum = bias ? b[o] : 0.0;
               for (std::int64_t i = 0; i < in; ++i)
-                sum += static_cast<double>(x[r * in + i]) * weight[o * in + i];
+                sum += exact(x[r * in + i]) * exact(weight[o * in + i]);
               z[r * out + o] = sum;
               expected[r * out + o] = activated(activation, sum);
             }
@@ -61,7 +60,8 @@ TYPED_TEST(LinearTest, MatchesTheFormula) {
                                          static_cast<int>(activation), rows, in, out, bias);
           expect_close(y, expected, 5 + in, 2, where);
           expect_close(pre, z, 5 + in, 2, where);
-          Guarded<T> only(rows * out);  // without the pre-activation: another path on a device
+          Guarded<SumOf<T>> only(rows *
+                                 out);  // without the pre-activation: another path on a device
           run(test_device(), LinearForward<T>{x.data(), weight.data(), bias ? b.data() : nullptr,
                                               activation, nullptr, only.data(), rows, in, out});
           expect_close(only, expected, 5 + in, 2, where + " without pre_activation");
@@ -127,8 +127,8 @@ TYPED_TEST(LinearTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
   expect_same_bits<T>([] {
     const std::int64_t rows = 480, in = 150, out = 256;
-    Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.1)), b(normals(out, 3)),
-        y(rows * out);
+    Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.1));
+    Guarded<SumOf<T>> b(normals(out, 3)), y(rows * out);
     run(test_device(), LinearForward<T>{x.data(),
                                         weight.data(),
                                         b.data(),
@@ -160,6 +160,23 @@ TEST(LinearTest, AnyArrayMayBeMisaligned) {
                   p[0], p[1], p[2], activation, p[3], p[4], rows, in, out, {0.3, {.seed = 6}}});
         });
   }
+}
+
+TEST(LinearTest, Bf16FactorsMayBeMisaligned) {
+  const std::int64_t rows = 7, in = 5, out = 36;
+  for_each_variant<BFloat16>([&] {
+    Guarded<BFloat16> x(normals(rows * in + 1, 1)), weight(normals(out * in + 1, 2));
+    Guarded<float> y(rows * out);
+    run(test_device(), LinearForward<BFloat16>{x.data() + 1, weight.data() + 1, nullptr,
+                                               Activation::relu, nullptr, y.data(), rows, in, out});
+    std::vector<double> expected(rows * out);
+    for (std::int64_t i = 0; i < rows * out; ++i) {
+      for (std::int64_t k = 0; k < in; ++k)
+        expected[i] += exact(x[1 + i / out * in + k]) * exact(weight[1 + i % out * in + k]);
+      expected[i] = std::max(expected[i], 0.0);
+    }
+    expect_close(y, expected, 5 + in, 2, "one element off");
+  });
 }
 
 }  // namespace

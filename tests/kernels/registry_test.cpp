@@ -1,8 +1,11 @@
 // Walks the registry of kernels: each must be there for every instruction set, or a program would
-// silently run a slower variant than its CPU could; and each for f32 must have a CUDA twin.
+// silently run a slower variant than its CPU could; and each but those for f64 must have a CUDA
+// twin. The document of error bounds must name each.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 
 #include "tests/kernels/kernel_test.h"
 
@@ -20,11 +23,20 @@ TEST(KernelRegistry, EveryKernelHasEveryInstructionSet) {
   }
 }
 
-TEST(KernelRegistry, EveryF32KernelHasACudaTwin) {
+TEST(KernelRegistry, EveryF32AndBf16KernelHasACudaTwin) {
   for (const KernelInfo& kernel : registered_kernels()) {
-    if (kernel.name.ends_with("<f32>")) {
+    if (!kernel.name.ends_with("<f64>")) {
       EXPECT_TRUE(kernel.simt) << kernel.name;
     }
+  }
+}
+
+TEST(KernelRegistry, EveryKernelHasItsErrorBoundInTheDocument) {
+  std::ifstream file(CMIR_SOURCE_DIR "/docs/precision.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  for (const KernelInfo& kernel : registered_kernels()) {
+    const std::string name = kernel.name.substr(0, kernel.name.find('<'));
+    EXPECT_NE(text.find("`" + name + "`"), std::string::npos) << name;
   }
 }
 
