@@ -87,14 +87,14 @@ TYPED_TEST(LinearTest, DropsOutByTheStreamElementByElement) {
                                           {48, 150, 300}}) {
         for (const bool bias : {false, true}) {
           const DropoutMask mask{bias ? 0.3 : 0.9, {.seed = 0x123456789ABCDEF0u, .site = 3}};
-          Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.2)),
-              b(normals(out, 3)), pre(rows * out), y(rows * out), only(rows * out);
+          Guarded<T> x(normals(rows * in, 1)), weight(normals(out * in, 2, 0.2));
+          Guarded<SumOf<T>> b(normals(out, 3)), pre(rows * out), y(rows * out), only(rows * out);
           std::vector<double> z(rows * out), expected(rows * out);
           for (std::int64_t i = 0; i < rows * out; ++i) {
             const std::int64_t r = i / out, o = i % out;
             z[i] = bias ? b[o] : 0.0;
             for (std::int64_t k = 0; k < in; ++k)
-              z[i] += static_cast<double>(x[r * in + k]) * weight[o * in + k];
+              z[i] += exact(x[r * in + k]) * exact(weight[o * in + k]);
             const bool kept = mask.stream.uniform(i) >= mask.p;
             expected[i] = kept ? activated(activation, z[i]) / (1 - mask.p) : 0.0;
           }
