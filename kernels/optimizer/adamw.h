@@ -132,7 +132,7 @@ struct AdamWPrepare {
   const T* const* losses;  // [loss_count], each one element
   std::int64_t loss_count;
   AdamWScalars* scalars;  // [1], updated
-  AdamWReport* report;     // [1], written
+  AdamWReport* report;    // [1], written
   double* loss_values;    // [loss_count], written
 
   CMIR_HOST_DEVICE void compute() const {
