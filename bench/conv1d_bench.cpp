@@ -2,7 +2,9 @@
 // product.
 #include "kernels/convolution/conv1d.h"
 
-#include "bench/compare.h"
+#include <algorithm>
+
+#include "bench/harness.h"
 #include "kernels/matrix/gemm.h"
 
 namespace cmir::kernels {
@@ -14,8 +16,8 @@ constexpr std::int64_t kLength = 50;
 
 struct Data {
   Conv1dSizes s;
-  std::vector<std::int64_t> offsets;
-  std::vector<float> x, weight, bias, dy, y, dx, dweight, dbias, workspace;
+  Array<std::int64_t> offsets;
+  Array<float> x, weight, bias, dy, y, dx, dweight, dbias, workspace;
 
   explicit Data(benchmark::State& state)
       : s{state.range(0) / kLength * kLength, state.range(0) / kLength, state.range(1), 150, 3},
@@ -30,15 +32,15 @@ struct Data {
         dbias(s.out) {}
 
   Conv1dForward<float> forward() {
-    workspace.resize(conv1d_forward_workspace<float>(s));
+    workspace = Array<float>(conv1d_forward_workspace<float>(s));
     return {x.data(), offsets.data(), weight.data(), bias.data(), y.data(), s, workspace.data()};
   }
   Conv1dBackwardInput<float> backward_input() {
-    workspace.resize(conv1d_backward_input_workspace<float>(s));
+    workspace = Array<float>(conv1d_backward_input_workspace<float>(s));
     return {dy.data(), offsets.data(), weight.data(), dx.data(), s, workspace.data()};
   }
   Conv1dBackwardWeight<float> backward_weight() {
-    workspace.resize(conv1d_backward_weight_workspace<float>(s));
+    workspace = Array<float>(conv1d_backward_weight_workspace<float>(s));
     return {x.data(), offsets.data(), dy.data(), dweight.data(), dbias.data(), s, workspace.data()};
   }
 };
@@ -66,17 +68,13 @@ std::vector<float> naive(const Data& d) {
   return y;
 }
 
-void forward_naive(benchmark::State& state) {
-  Data d(state);
-  for (auto _ : state) benchmark::DoNotOptimize(naive(d));
-  count(state, d.forward());
-}
+/// Gathers every window, then one product.
+struct Blas {
+  std::vector<float> windows, packed;
 
-void forward_blas(benchmark::State& state) {
-  Data d(state);
-  const Conv1dSizes& s = d.s;
-  std::vector<float> windows(s.rows * s.window()), packed(s.window() * s.out);
-  const auto compute = [&] {
+  explicit Blas(const Conv1dSizes& s) : windows(s.rows * s.window()), packed(s.window() * s.out) {}
+  void operator()(Data& d) {
+    const Conv1dSizes& s = d.s;
     for (std::int64_t i = 0; i < s.out * s.window(); ++i) {  // [out, in, taps] to [taps in, out]
       packed[(i % s.taps * s.in + i / s.taps % s.in) * s.out + i / s.window()] = d.weight[i];
     }
@@ -98,56 +96,66 @@ void forward_blas(benchmark::State& state) {
                         .beta = 1,
                         .c = d.y.data(),
                         .ldc = s.out});
-  };
-  compute();
+  }
+};
+
+void forward_naive(benchmark::State& state) {
+  Data d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.forward()));
+}
+
+void forward_blas(benchmark::State& state) {
+  Data d(state);
+  Blas blas(d.s);
+  blas(d);
   if (!agree(state, d.y, naive(d), 1e-3)) return;
-  for (auto _ : state) compute();
-  count(state, d.forward());
+  time_calls(
+      state, [&] { blas(d); }, cost_of(d.forward()));
 }
 
 void forward(benchmark::State& state) {
   Data d(state);
-  const auto args = d.forward();
-  run({}, args);
-  if (!agree(state, d.y, naive(d), 1e-3)) return;
-  for (auto _ : state) run({}, args);
-  count(state, args);
+  measure(state, d.forward(), [&] { return agree(state, d.y, naive(d), 1e-3); });
 }
 
 void backward_input(benchmark::State& state) {
   Data d(state);
-  const auto args = d.backward_input();
-  run({}, args);
-  std::vector<float> expected(d.dx.size());
-  for_each_product(d, [&](auto yi, auto xi, auto wi) { expected[xi] += d.dy[yi] * d.weight[wi]; });
-  if (!agree(state, d.dx, expected, 1e-3)) return;
-  for (auto _ : state) run({}, args);
-  count(state, args);
+  measure(state, d.backward_input(), [&] {
+    std::vector<float> expected(d.dx.size());
+    for_each_product(d,
+                     [&](auto yi, auto xi, auto wi) { expected[xi] += d.dy[yi] * d.weight[wi]; });
+    return agree(state, d.dx, expected, 1e-3);
+  });
 }
 
 void backward_weight(benchmark::State& state) {
   Data d(state);
-  const auto args = d.backward_weight();
-  run({}, args);
-  std::vector<float> expected(d.dweight.size());
-  for_each_product(d, [&](auto yi, auto xi, auto wi) { expected[wi] += d.dy[yi] * d.x[xi]; });
-  if (!agree(state, d.dweight, expected, 1e-2)) return;
-  for (auto _ : state) run({}, args);
-  count(state, args);
+  measure(state, d.backward_weight(), [&] {
+    std::vector<double> expected(d.dweight.size());
+    for_each_product(d, [&](auto yi, auto xi, auto wi) { expected[wi] += d.dy[yi] * d.x[xi]; });
+    return agree(state, d.dweight, expected, 4e-4 * std::sqrt(static_cast<double>(d.s.rows)));
+  });
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"rows", "in"});
-  for (const std::int64_t rows : {600, 2400}) {
-    for (const std::int64_t in : {5, 20, 47, 74, 150}) b->Args({rows, in});
-  }
-  b->Unit(benchmark::kMicrosecond);
-}
-BENCHMARK(forward_naive)->ArgNames({"rows", "in"})->Args({600, 74})->Unit(benchmark::kMicrosecond);
-BENCHMARK(forward_blas)->Apply(sizes);
-BENCHMARK(forward)->Apply(sizes);
-BENCHMARK(backward_input)->Apply(sizes);
-BENCHMARK(backward_weight)->Apply(sizes);
+const Table kTable = {{"rows", "in"},
+                      {{100, 20},
+                       {600, 5},
+                       {600, 20},
+                       {600, 47},
+                       {600, 74},
+                       {600, 150},
+                       {2400, 47},
+                       {2400, 74},
+                       {2400, 150}},
+                      {{38400, 74}}};
+const Register registered{{
+    kernel<Conv1dForward<float>>(kTable, forward),
+    peer<Conv1dForward<float>>("naive", {{"rows", "in"}, {{600, 74}}}, forward_naive),
+    peer<Conv1dForward<float>>("blas", kTable, forward_blas),
+    kernel<Conv1dBackwardInput<float>>(kTable, backward_input),
+    kernel<Conv1dBackwardWeight<float>>(kTable, backward_weight),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

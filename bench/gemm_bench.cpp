@@ -5,11 +5,12 @@
 
 #include <cblas.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <tuple>
 
-#include "bench/compare.h"
+#include "bench/harness.h"
 #include "core/parallel.h"
 
 #ifdef CMIR_ONEDNN
@@ -77,15 +78,14 @@ Problem& problem(int kind, std::int64_t rows, std::int64_t in, std::int64_t out)
 /// time.
 using Prepare = std::function<std::function<void()>(const Gemm<float>&, int threads)>;
 
-void measure(benchmark::State& state, const Prepare& prepare, int kind, std::int64_t rows,
-             std::int64_t in, std::int64_t out, int threads) {
+void measure_library(benchmark::State& state, const Prepare& prepare, int kind, std::int64_t rows,
+                     std::int64_t in, std::int64_t out, int threads) {
   Problem& p = problem(kind, rows, in, out);
   std::ranges::fill(p.c, 0.0F);
   const auto run_once = prepare(p.gemm, threads);
   run_once();
   if (!agree(state, p.c, p.expected, 2e-6 * (10.0 + static_cast<double>(p.gemm.k)))) return;
-  for (auto _ : state) run_once();
-  count(state, p.gemm);
+  time_calls(state, run_once, cost_of(p.gemm));
 }
 
 std::function<void()> ours(const Gemm<float>& g, int threads) {
@@ -145,6 +145,29 @@ std::function<void()> onednn_chunks(const Gemm<float>& g, int threads) {
 }
 #endif
 
+/// The kernel on any device: forward is product 0, dx 1, dweight 2.
+void gemm(benchmark::State& state) {
+  Gemm<float> g =
+      product(static_cast<int>(state.range(0)), state.range(1), state.range(2), state.range(3));
+  Array<float> a(normals(g.m * g.k, 1)), b(normals(g.k * g.n, 2)), c(g.m * g.n);
+  Gemm<float> on_host = g;
+  on_host.a = &a[0], on_host.b = &b[0];
+  g.a = a.data(), g.b = b.data(), g.c = c.data();
+  measure(state, g, [&] {
+    return agree(state, c, naive(on_host), 2e-6 * (10.0 + static_cast<double>(g.k)));
+  });
+}
+
+const Register products{{kernel<Gemm<float>>({{"product", "rows", "in", "out"},
+                                              {{0, 48, 150, 256},
+                                               {1, 48, 150, 256},
+                                               {2, 48, 150, 256},
+                                               {0, 2400, 150, 600},
+                                               {1, 2400, 150, 600},
+                                               {2, 2400, 150, 600}},
+                                              {{0, 38400, 150, 256}, {1, 38400, 150, 256}}},
+                                             gemm)}};
+
 const bool registered = [] {
   std::vector<std::pair<std::string, Prepare>> libraries = {{"gemm", ours},
                                                             {"openblas_threads", openblas_threads}};
@@ -159,8 +182,8 @@ const bool registered = [] {
           for (const auto& [name, prepare] : libraries) {
             const std::string title = fmt::format("{}/{}/rows:{}/in:{}/out:{}/threads:{}", name,
                                                   kProducts[kind], rows, in, out, threads);
-            benchmark::RegisterBenchmark(title.c_str(), measure, prepare, kind, rows, in, out,
-                                         threads)
+            benchmark::RegisterBenchmark(title.c_str(), measure_library, prepare, kind, rows, in,
+                                         out, threads)
                 ->UseRealTime()
                 ->ComputeStatistics("min", [](const std::vector<double>& v) {
                   return *std::ranges::min_element(v);

@@ -3,7 +3,7 @@
 // against two.
 #include "kernels/matrix/linear.h"
 
-#include "bench/compare.h"
+#include "bench/harness.h"
 #include "kernels/elementwise/binary.h"
 #include "kernels/matrix/gemm.h"
 #include "kernels/reduce/sum.h"
@@ -15,8 +15,8 @@ using namespace bench;
 
 struct Data {
   std::int64_t rows, in, out;
-  std::vector<float> x, weight, bias, y, dy, dz, sums;
-  std::vector<double> workspace;
+  Array<float> x, weight, bias, y, dy, dz, sums;
+  Array<double> workspace;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -25,7 +25,7 @@ struct Data {
         x(normals(rows * in, 1)),
         weight(normals(out * in, 2)),
         bias(normals(out, 3)),
-        y(rows * out),
+        y(normals(rows * out, 5)),  // for backward: the pre-activation
         dy(normals(rows * out, 4)),
         dz(rows * out),
         sums(out),
@@ -54,6 +54,7 @@ std::vector<float> naive(const Data& d) {
   return y;
 }
 
+/// Product, bias and gelu.
 void three_passes(Data& d) {
   run({}, Gemm<float>{.transpose_b = true,
                       .m = d.rows,
@@ -70,45 +71,60 @@ void three_passes(Data& d) {
   run({}, ActivationForward<float>{Activation::gelu, d.y.data(), d.y.data(), d.rows * d.out});
 }
 
-template <class Step>
-void forward(benchmark::State& state, Step step) {
-  Data d(state);
-  step(d);
-  if (!agree(state, d.y, naive(d), 1e-3)) return;
-  for (auto _ : state) step(d);
-  count(state, d.forward());
+/// The gradient, and then its sums.
+void two_passes(Data& d) {
+  auto activation = d.backward();
+  activation.column_sums = nullptr;
+  run({}, activation);
+  run({}, SumOverRows<float>{1.0, d.dz.data(), nullptr, d.sums.data(), d.workspace.data(), d.rows,
+                             d.out});
 }
 
-template <class Step>
-void backward(benchmark::State& state, Step step) {
-  Data d(state);
-  d.y = normals(d.rows * d.out, 5);  // the pre-activation
-  step(d);
-  std::vector<float> dz(d.dz.size()), sums(d.out);
+bool backward_is_right(benchmark::State& state, Data& d) {
+  std::vector<float> dz(d.dz.size());
+  std::vector<double> sums(d.out);
   for (std::size_t i = 0; i < dz.size(); ++i) {
     const double z = d.y[i];
     dz[i] = static_cast<float>(
         d.dy[i] * (0.5 * std::erfc(-z / std::sqrt(2.0)) + z * std::exp(-z * z / 2) / 2.5066282746));
     sums[i % d.out] += dz[i];
   }
-  if (!agree(state, d.dz, dz, 1e-5) || !agree(state, d.sums, sums, 1e-2)) return;
-  for (auto _ : state) step(d);
-  count(state, d.backward());
+  return agree(state, d.dz, dz, 1e-5) &&
+         agree(state, d.sums, sums, 2e-4 * std::sqrt(static_cast<double>(d.rows)));
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->Args({48, 150, 256})->Args({480, 256, 256})->Args({2400, 150, 600})->UseRealTime();
+void forward(benchmark::State& state) {
+  Data d(state);
+  measure(state, d.forward(), [&] { return agree(state, d.y, naive(d), 1e-3); });
 }
-BENCHMARK_CAPTURE(forward, fused, [](Data& d) { run({}, d.forward()); })->Apply(sizes);
-BENCHMARK_CAPTURE(forward, three_passes, three_passes)->Apply(sizes);
-BENCHMARK_CAPTURE(backward, fused, [](Data& d) { run({}, d.backward()); })->Apply(sizes);
-BENCHMARK_CAPTURE(backward, two_passes, [](Data& d) {
-  auto activation = d.backward();
-  activation.column_sums = nullptr;
-  run({}, activation);
-  run({}, SumOverRows<float>{1.0, d.dz.data(), nullptr, d.sums.data(), d.workspace.data(), d.rows,
-                             d.out});
-})->Apply(sizes);
+void forward_three_passes(benchmark::State& state) {
+  Data d(state);
+  three_passes(d);
+  if (!agree(state, d.y, naive(d), 1e-3)) return;
+  time_calls(
+      state, [&] { three_passes(d); }, cost_of(d.forward()));
+}
+void backward(benchmark::State& state) {
+  Data d(state);
+  measure(state, d.backward(), [&] { return backward_is_right(state, d); });
+}
+void backward_two_passes(benchmark::State& state) {
+  Data d(state);
+  two_passes(d);
+  if (!backward_is_right(state, d)) return;
+  time_calls(
+      state, [&] { two_passes(d); }, cost_of(d.backward()));
+}
+
+const Table kTable = {{"rows", "in", "out"},
+                      {{48, 150, 256}, {480, 256, 256}, {2400, 150, 600}},
+                      {{38400, 150, 256}}};
+const Register registered{{
+    kernel<LinearForward<float>>(kTable, forward, "gelu"),
+    peer<LinearForward<float>>("three_passes", kTable, forward_three_passes, "gelu"),
+    kernel<ActivationBackward<float>>(kTable, backward, "gelu"),
+    peer<ActivationBackward<float>>("two_passes", kTable, backward_two_passes, "gelu"),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

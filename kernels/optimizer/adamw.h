@@ -40,8 +40,9 @@ struct AdamWStep {
   double gradient_scale;  // for clipping; 1 leaves the gradient as it is
   std::int64_t step;      // >= 1
 
-  double bytes() const { return 7.0 * offsets[tensor_count] * sizeof(T); }
-  double operations() const { return 16.0 * offsets[tensor_count]; }
+  /// `count`: offsets[tensor_count], which may be on a device.
+  double bytes(std::int64_t count) const { return 7.0 * count * sizeof(T); }
+  double operations(std::int64_t count) const { return 16.0 * count; }
 };
 
 struct SquaredNormPartial {
@@ -62,8 +63,9 @@ struct SquaredNorm {
   SquaredNormPartial* workspace;  // [squared_norm_workspace(offsets[tensor_count])]
   SquaredNormPartial* result;     // [1], written
 
-  double bytes() const { return 1.0 * offsets[tensor_count] * sizeof(T); }
-  double operations() const { return 2.0 * offsets[tensor_count]; }
+  /// `count`: offsets[tensor_count], which may be on a device.
+  double bytes(std::int64_t count) const { return 1.0 * count * sizeof(T); }
+  double operations(std::int64_t count) const { return 2.0 * count; }
 };
 inline constexpr std::int64_t kSquaredNormGrain = 16384;
 constexpr std::int64_t squared_norm_workspace(std::int64_t count) {
