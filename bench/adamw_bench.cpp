@@ -54,7 +54,7 @@ void naive_step(Parameters& x) {
   const auto correction1 = static_cast<float>(1 - std::pow(kBeta1, kStep));
   const auto correction2 = static_cast<float>(std::sqrt(1 - std::pow(kBeta2, kStep)));
   for (std::size_t i = 0; i < x.p.size(); ++i) {
-    std::vector<float>&p = x.p[i].fetch(), &m = x.m[i].fetch(), &v = x.v[i].fetch();
+    std::vector<float>&p = x.p[i].host(), &m = x.m[i].host(), &v = x.v[i].host();
     const Array<float>& g = x.g[i];
     std::vector<float> denominator(p.size());
     for (float& value : p) value *= static_cast<float>(1 - kRate * kDecay);
@@ -77,7 +77,7 @@ void adamw(benchmark::State& state) {
         Parameters plain(state);
         naive_step(plain);
         for (std::size_t i = 0; i < x.p.size(); ++i) {
-          if (!agree(state, x.p[i], plain.p[i].fetch(), 5e-5)) return false;
+          if (!agree(state, x.p[i], plain.p[i].host(), 5e-5)) return false;
         }
         return true;
       },

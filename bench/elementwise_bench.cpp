@@ -93,7 +93,7 @@ void multiply_row_naive(benchmark::State& state) {
 void axpy(benchmark::State& state) {
   const std::int64_t count = state.range(0);
   Array<float> x(normals(count, 1)), y(normals(count, 2));
-  const auto before = y.fetch();
+  const auto before = y.host();
   measure(state, Axpy<float>{-1.5F, x.data(), y.data(), count}, [&] {
     return agree(state, y, filled(count, [&](auto i) { return before[i] - 1.5F * x[i]; }), 1e-5);
   });

@@ -66,12 +66,12 @@ void backward(benchmark::State& state) {
 void forward_naive(benchmark::State& state) {
   Data d(state);
   time_calls(
-      state, [&] { naive(d, d.y.fetch()); }, cost_of(d.forward()));
+      state, [&] { naive(d, d.y.host()); }, cost_of(d.forward()));
 }
 void backward_naive(benchmark::State& state) {
   Data d(state);
   time_calls(
-      state, [&] { naive_backward(d, d.dtable.fetch()); }, cost_of(d.backward()));
+      state, [&] { naive_backward(d, d.dtable.host()); }, cost_of(d.backward()));
 }
 
 const Table kTable = {{"rows", "table", "width"},

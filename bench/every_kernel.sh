@@ -4,7 +4,7 @@ set -eu
 cmir=$1
 shift
 benchmarks=$(for program in "$@"; do
-  case "$program" in *train_step_bench) ;; *) "$program" --devices=cpu,simt --benchmark_list_tests ;; esac
+  "$program" --devices=cpu,simt --benchmark_list_tests
 done)
 count=0 missing=
 for kernel in $("$cmir" inspect --kernels | grep -oE '^[a-z0-9_]+<[a-z0-9]+>' | grep -v '<f64>'); do

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <sstream>
 #include <string_view>
 
@@ -84,7 +85,7 @@ std::string title_of(const Entry& entry, Device device) {
                      entry.variant);
 }
 
-void add(const Entry& entry, Device device) {
+void add(const Entry& entry, Device device, bool gpu_sizes) {
   auto* benchmark =
       benchmark::RegisterBenchmark(title_of(entry, device).c_str(),
                                    [function = entry.function, device](benchmark::State& state) {
@@ -96,8 +97,10 @@ void add(const Entry& entry, Device device) {
     sizes.resize(1);
     benchmark->Iterations(1);
   }
-  if (device.type == DeviceType::cuda) {
+  if (device.type == DeviceType::cuda || (gpu_sizes && device.is_cpu() && entry.peer.empty())) {
     sizes.insert(sizes.end(), entry.table.gpu.begin(), entry.table.gpu.end());
+  }
+  if (device.type == DeviceType::cuda) {
     benchmark->Iterations(10)->UseManualTime();  // an iteration is a batch of calls
   } else {
     benchmark->UseRealTime();
@@ -125,27 +128,25 @@ bool has_kernel(const std::string& name, Device device) {
   return false;
 }
 
-void add_all(const std::vector<Device>& devices) {
+void add_all(const std::vector<Device>& devices, bool gpu_sizes) {
   for (const Entry& entry : entries()) {
     for (const Device device : devices) {
       if (!entry.peer.empty() ? device.is_cpu() : has_kernel(entry.kernel, device)) {
-        add(entry, device);
+        add(entry, device, gpu_sizes);
       }
     }
   }
 }
 
-/// Takes --devices out of the arguments.
-std::vector<Device> devices_of(int& argc, char** argv) {
-  constexpr std::string_view option = "--devices=";
-  std::string list = cuda::device_count() > 0 ? "cpu,cuda" : "cpu";
-  char** end = std::remove_if(argv + 1, argv + argc, [&](std::string_view argument) {
-    if (!argument.starts_with(option)) return false;
-    list = argument.substr(option.size());
-    return true;
-  });
-  argc = static_cast<int>(end - argv);
-  return parse_devices(list);
+/// The part behind `option` of the argument that starts so, which is taken out; or nothing.
+std::optional<std::string> take(int& argc, char** argv, std::string_view option) {
+  char** at = std::find_if(argv + 1, argv + argc,
+                           [&](std::string_view argument) { return argument.starts_with(option); });
+  if (at == argv + argc) return std::nullopt;
+  std::string rest = *at + option.size();
+  std::copy(at + 1, argv + argc, at);
+  --argc;
+  return rest;
 }
 
 }  // namespace
@@ -195,13 +196,15 @@ Register::Register(std::vector<Entry> more) {
 }
 
 int run_benchmarks(int argc, char** argv) {
-  const std::vector<Device> devices = devices_of(argc, argv);
+  const std::string usual = cuda::device_count() > 0 ? "cpu,cuda" : "cpu";
+  const auto devices = parse_devices(take(argc, argv, "--devices=").value_or(usual));
+  const bool gpu_sizes = take(argc, argv, "--gpu-sizes").has_value();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  add_all(devices);
+  add_all(devices, gpu_sizes);
   if (cuda::device_count() > 0) benchmark::AddCustomContext("gpu", cuda::properties(0).name);
-  benchmark::RunSpecifiedBenchmarks();
-  return failed ? 1 : 0;
+  const std::size_t count = benchmark::RunSpecifiedBenchmarks();
+  return failed || count == 0 ? 1 : 0;
 }
 
 }  // namespace cmir::bench

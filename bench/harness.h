@@ -50,19 +50,20 @@ class Array {
     }
     return reinterpret_cast<T*>(copy_.mutable_raw());
   }
-  /// The values, after what kernels wrote.
+  /// The host's values as they are.
+  std::vector<T>& host() { return host_; }
+  T& operator[](std::int64_t i) { return host_[i]; }
+  const T& operator[](std::int64_t i) const { return host_[i]; }
+  auto begin() const { return host_.begin(); }
+  auto end() const { return host_.end(); }
+  std::int64_t size() const { return static_cast<std::int64_t>(host_.size()); }
+  /// The host's values, after the device's were copied over them.
   std::vector<T>& fetch() {
     if (copy_.defined() && !host_.empty()) {
       std::memcpy(host_.data(), copy_.to(Device{}).raw(), byte_count());
     }
     return host_;
   }
-  /// The host's values as they are.
-  T& operator[](std::int64_t i) { return host_[i]; }
-  const T& operator[](std::int64_t i) const { return host_[i]; }
-  auto begin() const { return host_.begin(); }
-  auto end() const { return host_.end(); }
-  std::int64_t size() const { return static_cast<std::int64_t>(host_.size()); }
 
  private:
   std::size_t byte_count() const { return host_.size() * sizeof(T); }
@@ -122,7 +123,7 @@ void measure(benchmark::State& state, const Args& args, Right&& right, const Wor
 struct Table {
   std::vector<std::string> names;                ///< of the sizes
   std::vector<std::vector<std::int64_t>> sizes;  ///< the first is small: the host model's only one
-  std::vector<std::vector<std::int64_t>> gpu = {};  ///< only on a GPU: beyond its L2 cache (50 MB)
+  std::vector<std::vector<std::int64_t>> gpu = {};  ///< for a GPU: beyond its L2 cache (50 MB)
 };
 using Function = std::function<void(benchmark::State&)>;
 
@@ -149,8 +150,8 @@ struct Register {
 };
 
 /// Runs the program's benchmarks. --devices=cpu,cuda,simt: where kernels run; by default the CPU
-/// and a GPU that is there. Returns what main() does: not 0 if a result was wrong or a benchmark
-/// broke off.
+/// and a GPU that is there. --gpu-sizes: kernels on the CPU get the GPU's sizes too. Returns what
+/// main() does: not 0 if a result was wrong, a benchmark broke off, or none was to run.
 int run_benchmarks(int argc, char** argv);
 
 }  // namespace cmir::bench

@@ -41,7 +41,7 @@ struct Data {
 };
 
 void naive(Data& d) {
-  std::vector<float>&mean = d.mean.fetch(), &rstd = d.rstd.fetch();
+  std::vector<float>&mean = d.mean.host(), &rstd = d.rstd.host();
   std::fill(mean.begin(), mean.end(), 0.0F);
   std::fill(rstd.begin(), rstd.end(), 0.0F);
   const auto n = static_cast<float>(d.width);
@@ -81,7 +81,7 @@ void rowwise(Data& d) {
 bool matches_naive(benchmark::State& state, Data& d) {
   Data plain(state);
   naive(plain);
-  return agree(state, d.y, plain.y.fetch(), 1e-4);
+  return agree(state, d.y, plain.y.host(), 1e-4);
 }
 
 void forward(benchmark::State& state) {

@@ -91,7 +91,7 @@ std::vector<Entry> both(Array<float> Data::*output, void (*naive)(const Data&, s
     Data d(state);
     const Cost cost = cost_of(args_of(d, static_cast<Args*>(nullptr)), d.rows);
     time_calls(
-        state, [&] { naive(d, (d.*output).fetch()); }, cost);
+        state, [&] { naive(d, (d.*output).host()); }, cost);
   };
   return {kernel<Args>(kTable, kernel_benchmark), peer<Args>("naive", kTable, naive_benchmark)};
 }
