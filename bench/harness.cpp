@@ -1,6 +1,7 @@
 #include "bench/harness.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -14,6 +15,7 @@ namespace {
 
 Device device_under_way;
 bool failed = false;
+bool ran = false;
 
 std::vector<Entry>& entries() {
   static std::vector<Entry> all;
@@ -68,6 +70,7 @@ void time_on_gpu(benchmark::State& state, const std::function<void()>& call, con
 }
 
 void run_entry(benchmark::State& state, const Function& function, Device device) {
+  ran = true;
   device_under_way = device;
   try {
     function(state);
@@ -204,6 +207,9 @@ int run_benchmarks(int argc, char** argv) {
   add_all(devices, gpu_sizes);
   if (cuda::device_count() > 0) benchmark::AddCustomContext("gpu", cuda::properties(0).name);
   const std::size_t count = benchmark::RunSpecifiedBenchmarks();
+  if (ran) {  // not only listed
+    fmt::print(stderr, "{} benchmarks, {}\n", count, failed ? "some failed" : "no result is wrong");
+  }
   return failed || count == 0 ? 1 : 0;
 }
 
