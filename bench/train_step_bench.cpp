@@ -1,15 +1,20 @@
-// One training step at the sizes of the paper's MOSI column: forward, every loss, backward, AdamW.
-// The peer is PyTorch:
+// One training step at the sizes of the paper's MOSI column: forward, every loss, backward, AdamW;
+// and at 16 times its batch. The peer is PyTorch:
 //
-//   python3 bench/peers/train_step.py BUILD/bench/train_step_bench
+//   python3 bench/peers/train_step.py BUILD/bench/train_step_bench [--device cuda]
 //
 // runs both on the same weights and batch, compares every loss term and gradient, and only then
 // times them, in turns.
+//
+//   train_step_bench [--device cpu|cuda|simt] [--export CASE DTYPE SAMPLES FILE] [--benchmark_...]
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <cstring>
+#include <algorithm>
+#include <chrono>
+#include <functional>
 
+#include "core/cuda/runtime.h"
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
 #include "core/philox.h"
@@ -22,8 +27,9 @@ namespace {
 using namespace cmir;
 
 /// The paper's MOSI column without dropout, so that the peer computes the same numbers.
-Config config_without_dropout() {
+Config config_without_dropout(Device device) {
   Config config = load_config(find_config("mosi"));
+  config.training.device = device.to_string();
   for (ModalityConfig& modality : config.data.modalities) modality.dropout = 0;
   return config;
 }
@@ -35,7 +41,17 @@ constexpr std::int64_t kMosiLengths[48] = {
     7,  31, 1, 4,  7,  3,  2, 11, 4, 6,  15, 6, 22, 17, 5, 6,  16, 3,  8, 14, 16, 6,  14, 50};
 constexpr std::int64_t kSamples = 48;
 
-enum class Lengths { mosi, full };
+/// What a step computes, and where. `samples`: kSamples, or a multiple, which repeats the lengths.
+struct Problem {
+  std::string lengths;  // mosi_lengths, or all_50_steps: no padding for the peer
+  std::int64_t samples = kSamples;
+  Device device;
+  DType dtype = DType::f32;
+
+  std::int64_t length(std::int64_t sample) const {
+    return lengths == "mosi_lengths" ? kMosiLengths[sample % kSamples] : 50;
+  }
+};
 
 Tensor normals(const Shape& shape, std::uint64_t seed) {
   Tensor tensor = Tensor::empty(shape);
@@ -46,109 +62,168 @@ Tensor normals(const Shape& shape, std::uint64_t seed) {
 }
 
 struct Step {
+  Problem problem;
   Model model;
-  ModelInput input;
+  ModelInput input;  // on the CPU
+  ModelInput input_on_device;
   AdamW optimizer;
 
-  explicit Step(Lengths lengths, DType dtype = DType::f32)
-      : model(config_without_dropout(),
+  explicit Step(const Problem& p)
+      : problem(p),
+        model(config_without_dropout(p.device),
               {{"text", InputKind::vector, 768, {}},
                {"audio", InputKind::sequence, 74, {}},
                {"video", InputKind::sequence, 47, {}}},
-              1, dtype),
+              1, p.dtype),
         optimizer({{.parameters = model.named_parameters(), .learning_rate = 1e-5}}) {
-    Tensor offsets = Tensor::empty({kSamples + 1}, DType::i64);
+    Tensor offsets = Tensor::empty({p.samples + 1}, DType::i64);
     auto* at = offsets.mutable_data<std::int64_t>();
     at[0] = 0;
-    for (std::int64_t s = 0; s < kSamples; ++s)
-      at[s + 1] = at[s] + (lengths == Lengths::mosi ? kMosiLengths[s] : 50);
-    const std::int64_t rows = at[kSamples];
-    input.modalities["text"] = {normals({kSamples, 768}, 1), {}};
+    for (std::int64_t s = 0; s < p.samples; ++s) at[s + 1] = at[s] + p.length(s);
+    const std::int64_t rows = at[p.samples];
+    input.modalities["text"] = {normals({p.samples, 768}, 1), {}};
     input.modalities["audio"] = {normals({rows, 74}, 2), offsets};
     input.modalities["video"] = {normals({rows, 47}, 3), offsets};
-    input.labels = normals({kSamples}, 4).to(dtype);
+    input.labels = normals({p.samples}, 4).to(p.dtype);
+    input_on_device = input.to(p.device);
   }
 
   LossTerms gradients(std::uint32_t step) {
-    const ForwardOutput output = model.forward(input, Mode::training, {.seed = 7, .step = step});
+    const ForwardOutput output =
+        model.forward(input_on_device, Mode::training, {.seed = 7, .step = step});
     optimizer.zero_gradients();
     backward(output.losses.total);
     return output.losses;
   }
-
-  void run(std::uint32_t step) {
-    benchmark::DoNotOptimize(gradients(step).total.value().item());
-    optimizer.step();
-  }
 };
 
+/// Step `number`; returns its total loss, on the step's device and perhaps not computed yet.
+using Way = std::function<Variable(Step& step, std::uint32_t number)>;
+
+Variable eager(Step& step, std::uint32_t number) {
+  const Variable total = step.gradients(number).total;
+  step.optimizer.step();
+  return total;
+}
+
+/// How a step can be run, by the name that its benchmarks have. A step that is captured once and
+/// replayed as a CUDA graph belongs here, for a GPU: benchmarks and the comparison with PyTorch
+/// find it by themselves.
+std::vector<std::pair<std::string, Way>> ways(Device) { return {{"eager", eager}}; }
+
 /// Everything the peer needs to repeat step 0 and compare.
-void export_step(Lengths lengths, DType dtype, const std::string& file) {
-  Step step(lengths, dtype);
+void export_step(const Problem& problem, const std::string& file) {
+  Step step(problem);
   const LossTerms terms = step.gradients(0);
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const auto& [name, modality] : step.input.modalities) {
-    tensors.emplace_back("input." + name, modality.values);
-    if (modality.offsets.defined()) tensors.emplace_back("offsets." + name, modality.offsets);
-  }
-  tensors.emplace_back("labels", step.input.labels);
-  const auto add = [&](const std::string& name, const Variable& term) {
-    tensors.emplace_back("term." + name, term.value().reshape({1}));
+  const auto add = [&](const std::string& name, const Tensor& tensor) {
+    tensors.emplace_back(name, tensor.to(Device{}));
   };
-  add("prediction", terms.prediction);
-  add("total", terms.total);
+  const auto add_term = [&](const std::string& name, const Variable& term) {
+    add("term." + name, term.value().reshape({1}));
+  };
+  for (const auto& [name, modality] : step.input.modalities) {
+    add("input." + name, modality.values);
+    if (modality.offsets.defined()) add("offsets." + name, modality.offsets);
+  }
+  add("labels", step.input.labels);
+  add_term("prediction", terms.prediction);
+  add_term("total", terms.total);
   const auto names = step.model.modalities();
   for (std::size_t m = 0; m < names.size(); ++m) {
     // Variants of zeros are the noise itself: the peer gets the very numbers, since the sign in
     // R_inv's gradient turns on their last bits.
     const RandomStreams streams{.seed = 7, .step = 0};
-    const Variable noise = losses::noise_variants(Variable(Tensor::zeros({kSamples, 150})), 1, 1.0,
-                                                  streams.at(DrawPurpose::environments, m));
-    tensors.emplace_back("noise." + names[m], noise.value().slice(kSamples, 2 * kSamples).clone());
-  }
-  for (std::size_t m = 0; m < names.size(); ++m) {
-    add("invariance." + names[m], terms.invariance[m]);
-    add("decorrelation." + names[m], terms.decorrelation[m]);
-    add("reconstruction." + names[m], terms.reconstruction[m]);
+    const Variable zeros(Tensor::zeros({problem.samples, 150}, DType::f32, problem.device));
+    const Variable noise =
+        losses::noise_variants(zeros, 1, 1.0, streams.at(DrawPurpose::environments, m));
+    add("noise." + names[m], noise.value().slice(problem.samples, 2 * problem.samples).clone());
+    add_term("invariance." + names[m], terms.invariance[m]);
+    add_term("decorrelation." + names[m], terms.decorrelation[m]);
+    add_term("reconstruction." + names[m], terms.reconstruction[m]);
   }
   for (const Parameter& p : step.model.named_parameters()) {
-    tensors.emplace_back("parameter." + p.name, p.variable.value());
-    tensors.emplace_back("gradient." + p.name, p.variable.gradient());
+    add("parameter." + p.name, p.variable.value());
+    add("gradient." + p.name, p.variable.gradient());
   }
   write_safetensors(file, tensors);
 }
 
-void train_step(benchmark::State& state, Lengths lengths) {
-  set_thread_count(static_cast<int>(state.range(0)));
-  Step step(lengths);
+/// The time of a step. On a GPU of ten in a row, since reading the loss waits for it.
+void train_step(benchmark::State& state, const Problem& problem, const Way& way, int threads) {
+  if (threads > 0) set_thread_count(threads);
+  const int steps = problem.device.type == DeviceType::cuda ? 10 : 1;
+  Step step(problem);
   std::uint32_t number = 0;
-  for (int i = 0; i < 3; ++i) step.run(number++);
-  for (auto _ : state) step.run(number++);
+  const auto run = [&] {
+    Variable total;
+    for (int i = 0; i < steps; ++i) total = way(step, number++);
+    benchmark::DoNotOptimize(total.value().item());
+    if (problem.device.type == DeviceType::cuda) cuda::synchronise();
+  };
+  for (int i = 0; i < 3; ++i) run();
+  for (auto _ : state) {
+    const auto begin = std::chrono::steady_clock::now();
+    run();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    state.SetIterationTime(seconds.count() / steps);
+  }
 }
 
-BENCHMARK_CAPTURE(train_step, mosi_lengths, Lengths::mosi)
-    ->ArgName("threads")
-    ->Arg(1)
-    ->Arg(2)
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
-BENCHMARK_CAPTURE(train_step, all_50_steps, Lengths::full)
-    ->ArgName("threads")
-    ->Arg(1)
-    ->Arg(2)
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
+/// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/eager/.../samples:768 on a
+/// GPU, where the number of threads matters little.
+void register_benchmarks(Device device) {
+  const std::vector<int> thread_counts = device.is_cpu() ? std::vector{1, 2} : std::vector{0};
+  for (const auto& [name, way] : ways(device)) {
+    for (const char* lengths : {"mosi_lengths", "all_50_steps"}) {
+      for (const std::int64_t samples : {kSamples, 16 * kSamples}) {
+        for (const int threads : thread_counts) {
+          std::string title = fmt::format("train_step/{}/{}/samples:{}", name, lengths, samples);
+          if (threads > 0) title += fmt::format("/threads:{}", threads);
+          const Problem problem{lengths, samples, device};
+          benchmark::RegisterBenchmark(title.c_str(), train_step, problem, way, threads)
+              ->Unit(benchmark::kMillisecond)
+              ->UseManualTime();
+        }
+      }
+    }
+  }
+}
+
+int run_program(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  Device device;
+  if (const auto at = std::ranges::find(arguments, "--device");
+      at != arguments.end() && at + 1 != arguments.end()) {
+    device = parse_device(at[1]);
+    arguments.erase(at, at + 2);
+  }
+  require_available(device);
+  if (arguments.size() == 5 && arguments[0] == "--export") {
+    export_step({.lengths = arguments[1],
+                 .samples = std::stoll(arguments[3]),
+                 .device = device,
+                 .dtype = arguments[2] == "f64" ? DType::f64 : DType::f32},
+                arguments[4]);
+    return 0;
+  }
+  std::vector<char*> rest{argv[0]};
+  for (std::string& argument : arguments) rest.push_back(argument.data());
+  int count = static_cast<int>(rest.size());
+  benchmark::Initialize(&count, rest.data());
+  if (benchmark::ReportUnrecognizedArguments(count, rest.data())) return 2;
+  register_benchmarks(device);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 5 && std::strcmp(argv[1], "--export") == 0) {
-    export_step(std::strcmp(argv[2], "mosi_lengths") == 0 ? Lengths::mosi : Lengths::full,
-                std::strcmp(argv[3], "f64") == 0 ? DType::f64 : DType::f32, argv[4]);
-    return 0;
+  try {
+    return run_program(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
   }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
 }
