@@ -1,38 +1,34 @@
 // One training step at the sizes of the paper's MOSI column: forward, every loss, backward, AdamW;
 // and at 16 times its batch. The peer is PyTorch:
 //
-//   python3 bench/peers/train_step.py BUILD/bench/train_step_bench [--device cuda]
+//   python3 bench/peers/train_step.py BUILD/bench/train_step_bench [--device cuda] [--bf16]
 //
 // runs both on the same weights and batch, compares every loss term and gradient, and only then
 // times them, in turns.
 //
-//   train_step_bench [--device cpu|cuda|simt] [--export CASE DTYPE SAMPLES FILE] [--benchmark_...]
+//   train_step_bench [--device cpu|cuda|simt] [--precision f32|tf32|bf16]
+//                    [--export CASE DTYPE SAMPLES FILE] [--benchmark_...]
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <functional>
+#include <memory>
 
-#include "core/cuda/runtime.h"
+#include "autograd/precision.h"
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
 #include "core/philox.h"
 #include "losses/environments.h"
 #include "models/networks/cmir.h"
+#include "models/training/device_steps.h"
 #include "models/training/optimizer.h"
 
 namespace {
 
 using namespace cmir;
-
-/// The paper's MOSI column without dropout, so that the peer computes the same numbers.
-Config config_without_dropout(Device device) {
-  Config config = load_config(find_config("mosi"));
-  config.training.device = device.to_string();
-  for (ModalityConfig& modality : config.data.modalities) modality.dropout = 0;
-  return config;
-}
 
 /// Word counts, at most 50, of 48 segments of CMU-MOSI drawn at random: the lengths of word-aligned
 /// audio and video.
@@ -46,12 +42,22 @@ struct Problem {
   std::string lengths;  // mosi_lengths, or all_50_steps: no padding for the peer
   std::int64_t samples = kSamples;
   Device device;
+  std::string precision = "f32";  // of products, as the configuration names it
   DType dtype = DType::f32;
 
   std::int64_t length(std::int64_t sample) const {
     return lengths == "mosi_lengths" ? kMosiLengths[sample % kSamples] : 50;
   }
 };
+
+/// The paper's MOSI column without dropout, so that the peer computes the same numbers.
+Config config_of(const Problem& problem) {
+  Config config = load_config(find_config("mosi"));
+  config.training.device = problem.device.to_string();
+  config.training.precision = problem.precision;
+  for (ModalityConfig& modality : config.data.modalities) modality.dropout = 0;
+  return config;
+}
 
 Tensor normals(const Shape& shape, std::uint64_t seed) {
   Tensor tensor = Tensor::empty(shape);
@@ -70,7 +76,7 @@ struct Step {
 
   explicit Step(const Problem& p)
       : problem(p),
-        model(config_without_dropout(p.device),
+        model(config_of(p),
               {{"text", InputKind::vector, 768, {}},
                {"audio", InputKind::sequence, 74, {}},
                {"video", InputKind::sequence, 47, {}}},
@@ -97,19 +103,71 @@ struct Step {
   }
 };
 
-/// Step `number`; returns its total loss, on the step's device and perhaps not computed yet.
-using Way = std::function<Variable(Step& step, std::uint32_t number)>;
+/// A way to run the steps 0, 1, ... of a Step.
+struct Way {
+  virtual ~Way() = default;
+  /// Gives a step to the device; waits only where the way itself has to.
+  virtual void step() = 0;
+  /// The total loss of the last step; waits for it.
+  virtual double loss() = 0;
+};
 
-Variable eager(Step& step, std::uint32_t number) {
-  const Variable total = step.gradients(number).total;
-  step.optimizer.step();
-  return total;
+/// Op by op.
+class Eager : public Way {
+ public:
+  explicit Eager(Step& step) : step_(step) {}
+  void step() override {
+    total_ = step_.gradients(number_++).total;
+    step_.optimizer.step();
+  }
+  double loss() override { return total_.value().item(); }
+
+ private:
+  Step& step_;
+  std::uint32_t number_ = 0;
+  Variable total_;
+};
+
+/// As the trainer does on a device: recorded and replayed, the report read one step behind.
+class Recorded : public Way {
+ public:
+  explicit Recorded(Step& step)
+      : input_(step.input_on_device),
+        steps_(step.model, step.optimizer, Schedule{},
+               {.seed = 7, .longest = {{"audio", 50}, {"video", 50}}}) {}
+  void step() override {
+    steps_.submit(input_);
+    while (steps_.pending() > 1) take();
+  }
+  double loss() override {
+    while (steps_.pending() > 0) take();
+    return total_;
+  }
+
+ private:
+  void take() {
+    const DeviceSteps::Report report = steps_.take();
+    if (!report.failure.empty()) fail(ErrorKind::numeric, "train_step", "{}", report.failure);
+    total_ = report.losses.back().second;
+  }
+
+  const ModelInput& input_;
+  DeviceSteps steps_;
+  double total_ = 0;
+};
+
+using MakeWay = std::function<std::unique_ptr<Way>(Step&)>;
+
+/// How a step can be run, by the name that its benchmarks have: these and the comparison with
+/// PyTorch find a new one by themselves.
+std::vector<std::pair<std::string, MakeWay>> ways(Device device) {
+  std::vector<std::pair<std::string, MakeWay>> all = {
+      {"eager", [](Step& step) { return std::make_unique<Eager>(step); }}};
+  if (!device.is_cpu()) {
+    all.emplace_back("recorded", [](Step& step) { return std::make_unique<Recorded>(step); });
+  }
+  return all;
 }
-
-/// How a step can be run, by the name that its benchmarks have. A step that is captured once and
-/// replayed as a CUDA graph belongs here, for a GPU: benchmarks and the comparison with PyTorch
-/// find it by themselves.
-std::vector<std::pair<std::string, Way>> ways(Device) { return {{"eager", eager}}; }
 
 /// Everything the peer needs to repeat step 0 and compare.
 void export_step(const Problem& problem, const std::string& file) {
@@ -149,60 +207,93 @@ void export_step(const Problem& problem, const std::string& file) {
   write_safetensors(file, tensors);
 }
 
-/// The time of a step. On a GPU of ten in a row, since reading the loss waits for it.
-void train_step(benchmark::State& state, const Problem& problem, const Way& way, int threads) {
+/// The loss of the last of `count` more steps.
+double run(Way& way, int count) {
+  for (int i = 0; i < count; ++i) way.step();
+  return way.loss();
+}
+
+/// Of a loss, relative: only rounding differs, where a padded batch has another number of rows.
+double tolerance_of(const Problem& problem) { return problem.precision == "f32" ? 1e-3 : 1e-2; }
+
+bool failed = false;
+
+/// The time of a step, by the clock of the host: on a GPU of ten in a row, since reading the loss
+/// waits for it. Before that the loss after the steps that warm up is compared with that of the
+/// same steps op by op.
+void train_step(benchmark::State& state, const Problem& problem, const MakeWay& make_way,
+                int threads) {
   if (threads > 0) set_thread_count(threads);
   const int steps = problem.device.type == DeviceType::cuda ? 10 : 1;
-  Step step(problem);
-  std::uint32_t number = 0;
-  const auto run = [&] {
-    Variable total;
-    for (int i = 0; i < steps; ++i) total = way(step, number++);
-    benchmark::DoNotOptimize(total.value().item());
-    if (problem.device.type == DeviceType::cuda) cuda::synchronise();
-  };
-  for (int i = 0; i < 3; ++i) run();
+  Step step(problem), plain(problem);
+  const auto way = make_way(step);
+  Eager eager(plain);
+  const double loss = run(*way, 3 * steps), expected = run(eager, 3 * steps);
+  if (!(std::abs(loss - expected) <= tolerance_of(problem) * std::abs(expected))) {
+    failed = true;
+    return state.SkipWithError(
+        fmt::format("the loss after {} steps is {}, op by op {}", 3 * steps, loss, expected)
+            .c_str());
+  }
   for (auto _ : state) {
     const auto begin = std::chrono::steady_clock::now();
-    run();
+    benchmark::DoNotOptimize(run(*way, steps));
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     state.SetIterationTime(seconds.count() / steps);
   }
 }
 
-/// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/eager/.../samples:768 on a
+/// The cases and their batches. On the host model, whose times mean nothing, one small batch.
+std::vector<Problem> problems(Device device, const std::string& precision) {
+  if (device.type == DeviceType::simt) return {{"mosi_lengths", 2, device, precision}};
+  std::vector<Problem> all;
+  for (const char* lengths : {"mosi_lengths", "all_50_steps"}) {
+    for (const std::int64_t samples : {kSamples, 16 * kSamples})
+      all.push_back({lengths, samples, device, precision});
+  }
+  return all;
+}
+
+/// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/recorded/.../samples:768 on a
 /// GPU, where the number of threads matters little.
-void register_benchmarks(Device device) {
+void register_benchmarks(Device device, const std::string& precision) {
   const std::vector<int> thread_counts = device.is_cpu() ? std::vector{1, 2} : std::vector{0};
   for (const auto& [name, way] : ways(device)) {
-    for (const char* lengths : {"mosi_lengths", "all_50_steps"}) {
-      for (const std::int64_t samples : {kSamples, 16 * kSamples}) {
-        for (const int threads : thread_counts) {
-          std::string title = fmt::format("train_step/{}/{}/samples:{}", name, lengths, samples);
-          if (threads > 0) title += fmt::format("/threads:{}", threads);
-          const Problem problem{lengths, samples, device};
-          benchmark::RegisterBenchmark(title.c_str(), train_step, problem, way, threads)
-              ->Unit(benchmark::kMillisecond)
-              ->UseManualTime();
-        }
+    for (const Problem& problem : problems(device, precision)) {
+      for (const int threads : thread_counts) {
+        std::string title =
+            fmt::format("train_step/{}/{}/samples:{}", name, problem.lengths, problem.samples);
+        if (threads > 0) title += fmt::format("/threads:{}", threads);
+        auto* added = benchmark::RegisterBenchmark(title.c_str(), train_step, problem, way, threads)
+                          ->Unit(benchmark::kMillisecond)
+                          ->UseManualTime();
+        if (device.type == DeviceType::simt) added->Iterations(1);
       }
     }
   }
 }
 
+/// The argument behind `option`, both taken out; or `usual` where there is none.
+std::string take_option(std::vector<std::string>& arguments, std::string_view option,
+                        std::string usual) {
+  const auto at = std::ranges::find(arguments, option);
+  if (at == arguments.end() || at + 1 == arguments.end()) return usual;
+  std::string value = at[1];
+  arguments.erase(at, at + 2);
+  return value;
+}
+
 int run_program(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
-  Device device;
-  if (const auto at = std::ranges::find(arguments, "--device");
-      at != arguments.end() && at + 1 != arguments.end()) {
-    device = parse_device(at[1]);
-    arguments.erase(at, at + 2);
-  }
+  const Device device = parse_device(take_option(arguments, "--device", "cpu"));
+  const std::string precision = take_option(arguments, "--precision", "f32");
+  parse_precision(precision);  // for its error
   require_available(device);
   if (arguments.size() == 5 && arguments[0] == "--export") {
     export_step({.lengths = arguments[1],
                  .samples = std::stoll(arguments[3]),
                  .device = device,
+                 .precision = precision,
                  .dtype = arguments[2] == "f64" ? DType::f64 : DType::f32},
                 arguments[4]);
     return 0;
@@ -212,9 +303,9 @@ int run_program(int argc, char** argv) {
   int count = static_cast<int>(rest.size());
   benchmark::Initialize(&count, rest.data());
   if (benchmark::ReportUnrecognizedArguments(count, rest.data())) return 2;
-  register_benchmarks(device);
+  register_benchmarks(device, precision);
   benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return failed ? 1 : 0;
 }
 
 }  // namespace

@@ -1,22 +1,24 @@
 """Times one CmIR training step of the engine and of PyTorch in one run, after comparing their results.
 
     python3 bench/peers/train_step.py BUILD/bench/train_step_bench [--threads 1 2] [--rounds 7] [--out FILE.json]
-    python3 bench/peers/train_step.py BUILD/bench/train_step_bench --device cuda [--tf32] [--out FILE.json]
+    python3 bench/peers/train_step.py BUILD/bench/train_step_bench --device cuda [--tf32 | --bf16] [--out FILE.json]
 
 Same weights, batch, noise (in the comparison), model, and thread count or GPU. The two take turns; the figures are the median over rounds.
 PyTorch pads the sequences and masks them, as its users do; the engine packs them. "all_50_steps" has no padding at all.
 
 On a GPU the engine, in each way that it can run a step, meets PyTorch in four (--modes): "eager"; "compile", the model through torch.compile;
-"reduce-overhead", the same in that mode, which uses CUDA graphs; "graph", forward, backward and optimizer captured in one CUDA graph. f32
-without TF32 on both sides, or with it (--tf32). Ten steps are run for each time that the host waits for the GPU. --device simt compares the
-results of the engine's CUDA kernels, on the host model of CUDA, and times nothing.
+"reduce-overhead", the same in that mode, which uses CUDA graphs; "graph", forward, backward and optimizer captured in one CUDA graph. Ten
+steps are run for each time that the host waits for the GPU. --device simt compares the results of the engine's CUDA kernels, on the host
+model of CUDA, and times nothing.
+
+Products are in f32 on both sides. --tf32: in TF32 (the engine's linear layers; PyTorch's convolutions too). --bf16: in bf16 (the engine's
+linear layers and convolutions; PyTorch under torch.autocast, which computes other things in bf16 too).
 
 The exit status is not 0 if results differ or a mode of PyTorch cannot be run; the rows of the others are printed and written even so.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import platform
 import statistics
@@ -36,7 +38,8 @@ WIDTH, HIDDEN = 150, 256
 # The engine in either type against PyTorch in f64. In f32 an element of a ReLU or of the sign in R_inv's gradient may fall on the other side
 # of the kink, in PyTorch's own f32 as well; that f64 agrees shows that nothing else is the cause. The CUDA kernels are f32 only.
 TOLERANCES = {"f64": 1e-9, "f32": 1e-3}
-TF32_TOLERANCE = 0.1  # 10 bits of mantissa in every product: catches a wrong result, not an inexact one
+# Of f32 where products have 10 or 7 bits of mantissa: they catch a wrong result, not an inexact one.
+ROUNDED_TOLERANCES = {"tf32": 0.1, "bf16": 0.5}
 GPU_STEPS = 10  # as train_step_bench
 
 
@@ -79,8 +82,10 @@ def compare(tensors, device):
 class TorchStep:
     """A training step in one of the modes, warmed up. run() does not wait for a GPU; loss() does."""
 
-    def __init__(self, tensors, device, mode):
+    def __init__(self, tensors, options, mode):
+        device = options.torch_device
         self.model, self.inputs, self.labels = build(tensors, torch.float32, device)
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16")
         self.mode, self.steps = mode, GPU_STEPS if device.type == "cuda" else 1
         self.forward, self.graph = self.model, None
         if mode in ("compile", "reduce-overhead"):
@@ -93,7 +98,8 @@ class TorchStep:
         self.loss()
 
     def step(self):
-        _, terms = self.forward(self.inputs, self.labels)
+        with self.autocast:
+            _, terms = self.forward(self.inputs, self.labels)
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self.optimizer.step()
@@ -139,11 +145,10 @@ class TorchStep:
 
 class Engine:
     def __init__(self, options):
-        self.command = [options.binary, "--device", options.device]
-        self.environment = {**os.environ, "CMIR_TF32": "1" if options.tf32 else "0"}
+        self.command = [options.binary, "--device", options.device, "--precision", options.precision]
 
     def run(self, *arguments):
-        return subprocess.run([*self.command, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=self.environment).stdout
+        return subprocess.run([*self.command, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def ways(self):
         """eager, and what else it has on the device: the second part of its benchmarks' names."""
@@ -165,13 +170,14 @@ def checked_tensors(engine, options, case, samples):
         for dtype, tolerance in TOLERANCES.items():
             if dtype == "f64" and options.device != "cpu":
                 continue
-            if options.tf32:
-                tolerance = TF32_TOLERANCE
+            if dtype == "f32":
+                tolerance = ROUNDED_TOLERANCES.get(options.precision, tolerance)
             file = f"{folder}/{dtype}.safetensors"
             engine.run("--export", case, dtype, str(samples), file)
             tensors = load_file(file)
+            kind = f" with products in {options.precision}" if options.precision != dtype == "f32" else ""
             errors[dtype], where = compare(tensors, options.torch_device)
-            print(f"{case}, {samples} samples, {dtype}: largest relative difference {errors[dtype]:.1e} ({where})", flush=True)
+            print(f"{case}, {samples} samples, {dtype}{kind}: largest relative difference {errors[dtype]:.1e} ({where})", flush=True)
             if not errors[dtype] <= tolerance:
                 sys.exit(f"results differ by more than {tolerance}: nothing is timed")
     return tensors, errors
@@ -196,7 +202,7 @@ def rows_of(engine, options, case, samples, ways):
             key = {"case": case, "samples": samples, "threads": threads, "torch": mode, "relative_difference": errors}
             try:
                 torch.compiler.reset()
-                peer = TorchStep(tensors, options.torch_device, mode)
+                peer = TorchStep(tensors, options, mode)
             except Exception as error:  # whatever stops one mode must not stop the others
                 yield {**key, "failed": f"{type(error).__name__}: {error}".splitlines()[0]}
                 continue
@@ -234,7 +240,10 @@ def parse_options():
     parser.add_argument("--cases", nargs="+", default=["mosi_lengths", "all_50_steps"])
     parser.add_argument("--samples", type=int, nargs="+", help="of a batch: 48, and on a GPU 768 too")
     parser.add_argument("--modes", nargs="+", choices=["eager", "compile", "reduce-overhead", "graph"], help="of PyTorch; on the CPU: eager")
-    parser.add_argument("--tf32", action="store_true", help="products of the GPU round their inputs to TF32, on both sides")
+    precision = parser.add_mutually_exclusive_group()
+    for name, text in (("tf32", "products of the GPU round their factors to TF32, on both sides"),
+                       ("bf16", "products round their factors to bf16; PyTorch runs under torch.autocast(bfloat16)")):
+        precision.add_argument("--" + name, action="store_const", dest="precision", const=name, default="f32", help=text)
     parser.add_argument("--out", help="a JSON file")
     options = parser.parse_args()
     gpu = options.device == "cuda"
@@ -250,8 +259,8 @@ def parse_options():
 
 def main():
     options = parse_options()
-    torch.backends.cuda.matmul.allow_tf32 = options.tf32
-    torch.backends.cudnn.allow_tf32 = options.tf32
+    torch.backends.cuda.matmul.allow_tf32 = options.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = options.precision == "tf32"
     engine, rows = Engine(options), []
     ways = engine.ways()
     for case in options.cases:
@@ -265,7 +274,7 @@ def main():
     if rows:
         print(table(rows))
     if options.out:
-        report = {"torch": torch.__version__, "machine": platform.machine(), "device": options.device, "tf32": options.tf32,
+        report = {"torch": torch.__version__, "machine": platform.machine(), "device": options.device, "precision": options.precision,
                   "gpu": torch.cuda.get_device_name() if options.device == "cuda" else None, "rows": rows}
         pathlib.Path(options.out).write_text(json.dumps(report, indent=2) + "\n")
     failed = [f"{r['torch']} ({r['case']}, {r['samples']})" for r in rows if "failed" in r]
