@@ -117,6 +117,7 @@ struct AdamWReport {
   double gradient_norm;           ///< before clipping
   std::int64_t nonfinite_tensor;  ///< the first with a NaN or an infinity in its gradient; -1: none
   std::int64_t nonfinite_loss;    ///< the same of the losses
+  std::int64_t stopped_before;    ///< 1: an earlier step was not finite, so this one did nothing
 };
 
 /// Between the gradients' norm and AdamWStep, by one thread. Unless the scalars say `stopped`:
@@ -134,11 +135,11 @@ struct AdamWPrepare {
   const T* const* losses;  // [loss_count], each one element
   std::int64_t loss_count;
   AdamWScalars* scalars;  // [1], updated
-  AdamWReport* report;     // [1], written
+  AdamWReport* report;    // [1], written
   double* loss_values;    // [loss_count], written
 
   CMIR_HOST_DEVICE void compute() const {
-    *report = {std::sqrt(norm->sum), norm->nonfinite_tensor, -1};
+    *report = {std::sqrt(norm->sum), norm->nonfinite_tensor, -1, scalars->stopped};
     for (std::int64_t i = loss_count - 1; i >= 0; --i) {
       loss_values[i] = static_cast<double>(*losses[i]);
       if (!(std::abs(loss_values[i]) <= std::numeric_limits<double>::max()))
