@@ -84,8 +84,9 @@ struct AdamWStep {
             .scale = static_cast<T>(scalars->gradient_scale)};
   }
 
-  double bytes() const { return 7.0 * offsets[tensor_count] * sizeof(T); }
-  double operations() const { return 16.0 * offsets[tensor_count]; }
+  /// `count`: offsets[tensor_count], which may be on a device.
+  double bytes(std::int64_t count) const { return 7.0 * count * sizeof(T); }
+  double operations(std::int64_t count) const { return 16.0 * count; }
 };
 
 struct SquaredNormPartial {
@@ -106,8 +107,9 @@ struct SquaredNorm {
   SquaredNormPartial* workspace;  // [squared_norm_workspace(offsets[tensor_count])]
   SquaredNormPartial* result;     // [1], written
 
-  double bytes() const { return 1.0 * offsets[tensor_count] * sizeof(T); }
-  double operations() const { return 2.0 * offsets[tensor_count]; }
+  /// `count`: offsets[tensor_count], which may be on a device.
+  double bytes(std::int64_t count) const { return 1.0 * count * sizeof(T); }
+  double operations(std::int64_t count) const { return 2.0 * count; }
 };
 
 /// What AdamWPrepare reports of a step.

@@ -100,6 +100,7 @@ TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
     EXPECT_EQ(result.resumed, runs > 0);
     ++runs;
   } while (result.interrupted && runs < 1000);
+  const InterruptGuard no_longer_interrupted;  // for the tests after this one
   EXPECT_GT(runs, static_cast<int>(total_steps(config_, data_)));
   expect_same_bits(*whole.model, *result.model);
   EXPECT_EQ(to_json(whole.state.history), to_json(result.state.history));
