@@ -1,8 +1,10 @@
 # Compile options shared by every target.
 add_library(cmir_options INTERFACE)
-target_include_directories(cmir_options INTERFACE ${CMAKE_SOURCE_DIR})
-target_compile_options(cmir_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror
-  -Wno-missing-field-initializers $<$<CXX_COMPILER_ID:Clang>:-Wno-shadow>)  # clang's also sees a member behind a lambda's parameter
+target_include_directories(cmir_options INTERFACE ${PROJECT_SOURCE_DIR})
+if(PROJECT_IS_TOP_LEVEL)  # not for the sources of a project that embeds this one
+  target_compile_options(cmir_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror
+    -Wno-missing-field-initializers $<$<CXX_COMPILER_ID:Clang>:-Wno-shadow>)  # clang's also sees a member behind a lambda's parameter
+endif()
 target_link_libraries(cmir_options INTERFACE fmt::fmt)
 
 if(CMIR_FUZZ)  # coverage feedback everywhere; tests/fuzz links the fuzzer itself

@@ -167,6 +167,7 @@ class Trainer {
   }
 
   TrainResult run() {
+    state_.finished = config_.training.epochs == 0;
     const bool resumed = options_.resume && load_checkpoint();
     last_checkpoint_ = Clock::now();
     while (!state_.finished) {
