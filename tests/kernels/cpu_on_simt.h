@@ -10,6 +10,9 @@
 #include "kernels/elementwise/binary.h"
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/information/club.h"
+#include "kernels/information/club_sample.h"
+#include "kernels/information/gaussian.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -56,16 +59,18 @@ struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
 
 using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
-    AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
-    Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
-    EmbeddingForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward, LayerNormBackward,
-    LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
-    NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward, NormaliseForward,
-    PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
-    SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
-    SumAll, SumOverColumns, SumOverRows>;
+    AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
+    ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
+    Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward, EmbeddingForward,
+    GaussianNllBackward, GaussianNllForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward,
+    LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward,
+    MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
+    NormaliseForward, PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale,
+    ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward,
+    SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
+                             CpuKernelOnSimt<Permute<std::int32_t>>,
                              Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
                                                   Conv1dForward, Gemm, LinearForward> {};
 
