@@ -89,6 +89,9 @@ struct LossConfig {
   std::string invariance_pair_reduction = "sum";
   std::string invariance_feature_reduction = "mean";
   std::string invariance_batch_reduction = "mean";
+  std::string decorrelation = "correlation";
+  double estimator_learning_rate = 1e-3;
+  std::int64_t estimator_steps = 1;
   double decorrelation_alpha = 1.0;
   std::string decorrelation_axis = "sample";
   std::string decorrelation_std = "unbiased";

@@ -17,9 +17,11 @@
 namespace cmir {
 namespace {
 
+constexpr const char* kEstimatorPrefix = "estimator.";
+
 /// Which terms of Eq. 9 beside L_pred a configuration has.
 struct Terms {
-  bool encoders, invariance, decorrelation, reconstruction;
+  bool encoders, invariance, decorrelation, reconstruction, estimator;
 
   explicit Terms(const Config& config)
       : encoders(config.model.framework == "cmir"),
@@ -28,7 +30,8 @@ struct Terms {
         decorrelation(encoders && config.model.use_decorrelation &&
                       config.loss.lambda_decorrelation > 0),
         reconstruction(encoders && config.model.use_reconstruction &&
-                       config.loss.lambda_reconstruction > 0) {}
+                       config.loss.lambda_reconstruction > 0),
+        estimator(decorrelation && needs_estimator(config.loss.decorrelation)) {}
   bool spurious() const { return decorrelation || reconstruction; }
 };
 
@@ -157,6 +160,8 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
         branch.unimodal_predictor =
             Predictor(store_, "unimodal_predictor." + name, width, config_.model);
       }
+      if (terms.estimator)
+        branch.estimator = ConditionalGaussian(store_, kEstimatorPrefix + name, width, hidden);
     }
     branches_.push_back(std::move(branch));
   }
@@ -217,9 +222,9 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
       reaching;  // what the predictor sees: Z_m^inv, or X_m in the vanilla framework
   for (std::size_t m = 0; m < branches_.size(); ++m) {
     if (branches_[m].fuse) continue;
-    reaching.push_back(branches_[m].encoder ? encode(m, x[m], with_losses ? &input.labels : nullptr,
-                                                     streams, output.losses)
-                                            : x[m]);
+    reaching.push_back(branches_[m].encoder
+                           ? encode(m, x[m], with_losses ? &input.labels : nullptr, streams, output)
+                           : x[m]);
   }
   DropoutSites sites(streams, branches_.size(), mode == Mode::training);
   output.prediction =
@@ -227,6 +232,7 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
   if (input.labels.defined()) {
     output.losses.prediction = prediction_loss(config_.loss, output.prediction, input.labels);
     if (with_losses) add_up(output.losses);
+    output.losses.estimator = estimator_losses(output.estimator_samples);
   }
   return output;
 }
@@ -243,7 +249,8 @@ void Model::check_values(const ModelInput& input) const {
 }
 
 Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
-                       const RandomStreams& streams, LossTerms& losses) const {
+                       const RandomStreams& streams, ForwardOutput& output) const {
+  LossTerms& losses = output.losses;
   const Branch& branch = branches_[m];
   const LossConfig& loss = config_.loss;
   const Terms terms(config_);
@@ -276,8 +283,9 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
   if (!terms.spurious()) return invariant;
   const Variable spurious = branch.encoder->spurious(clean_rows(trunk));
   if (terms.decorrelation) {
-    losses.decorrelation.push_back(
-        losses::decorrelation(invariant, spurious, decorrelation_options(loss)));
+    losses.decorrelation.push_back(decorrelation_loss(m, invariant, spurious, streams));
+    if (branch.estimator)
+      output.estimator_samples.push_back({m, invariant.detach(), spurious.detach()});
   }
   if (terms.reconstruction) {
     losses.reconstruction.push_back(
@@ -286,6 +294,34 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
                                 .stop_gradient = loss.reconstruction_stop_gradient}));
   }
   return invariant;
+}
+
+Variable Model::decorrelation_loss(std::size_t m, const Variable& invariant,
+                                   const Variable& spurious, const RandomStreams& streams) const {
+  const auto& estimator = branches_[m].estimator;
+  if (!estimator)
+    return losses::decorrelation(invariant, spurious, decorrelation_options(config_.loss));
+  return estimator->bound(config_.loss.decorrelation, invariant, spurious,
+                          streams.at(DrawPurpose::negatives, m));
+}
+
+std::vector<Variable> Model::estimator_losses(const std::vector<EstimatorSample>& samples) const {
+  const PrecisionScope precision(parse_precision(config_.training.precision));
+  std::vector<Variable> losses;
+  for (const EstimatorSample& sample : samples) {
+    losses.push_back(branches_[sample.branch].estimator->negative_log_likelihood(sample.invariant,
+                                                                                 sample.spurious));
+  }
+  return losses;
+}
+
+ParameterList Model::parameters_of(Owner owner) const {
+  ParameterList parameters;
+  for (const Parameter& p : store_.list()) {
+    if (p.name.starts_with(kEstimatorPrefix) == (owner == Owner::estimator))
+      parameters.push_back(p);
+  }
+  return parameters;
 }
 
 void Model::add_up(LossTerms& losses) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/config.h"
+#include "models/networks/estimator.h"
 #include "models/networks/input.h"
 #include "models/networks/module.h"
 #include "models/networks/unimodal.h"
@@ -23,13 +24,22 @@ struct LossTerms {
   std::vector<Variable> reconstruction;
   std::vector<Variable>
       unimodal;  ///< L_pred of appendix H's unimodal predictors, which tie them to the task
+  std::vector<Variable> estimator;  ///< what q of R_dec minimises; not in `total`, and shares no
+                                    ///< gradient with it
   Variable total;
+};
+
+/// What q of one modality learns from.
+struct EstimatorSample {
+  std::size_t branch;
+  Variable invariant, spurious;  ///< [samples, d]
 };
 
 struct ForwardOutput {
   Variable prediction;  ///< [samples, outputs]: regression values or logits
   LossTerms losses;     ///< all terms in training; in inference only `prediction`; all undefined
                         ///< without labels
+  std::vector<EstimatorSample> estimator_samples;  ///< in training, where R_dec needs a q
 };
 
 /// What each modality's networks make of the clean input; [samples, d] each.
@@ -86,6 +96,8 @@ class Model {
   /// ModelInput::to. `streams` fixes every random number of the
   /// pass.
   ForwardOutput forward(const ModelInput& input, Mode mode, const RandomStreams& streams) const;
+  /// LossTerms::estimator of these samples and the parameters as they are now.
+  std::vector<Variable> estimator_losses(const std::vector<EstimatorSample>& samples) const;
   /// The Errors of forward() that depend on values and not on shapes: tokens and labels out of
   /// their range. For inputs of recorded passes, in which nothing on the host looks at values.
   void check_values(const ModelInput& input) const;
@@ -95,6 +107,9 @@ class Model {
                                               int environment = 0) const;
 
   const ParameterList& named_parameters() const { return store_.list(); }
+  /// Those that LossTerms::total trains, or those that LossTerms::estimator trains.
+  enum class Owner { model, estimator };
+  ParameterList parameters_of(Owner owner) const;
   void load_parameters(const std::map<std::string, Tensor>& values) {
     cmir::load_parameters(store_.list(), values);
   }
@@ -115,6 +130,7 @@ class Model {
     std::optional<Encoder> encoder;
     std::optional<Decoder> decoder;
     std::optional<Predictor> unimodal_predictor;  // appendix H
+    std::optional<ConditionalGaussian> estimator;
   };
 
   /// X_m of every branch, fused and corrupted.
@@ -122,7 +138,9 @@ class Model {
                                  const RandomStreams& streams) const;
   /// The clean Z_m^inv of branch m; with labels also appends the branch's loss terms.
   Variable encode(std::size_t m, const Variable& x, const Tensor* labels,
-                  const RandomStreams& streams, LossTerms& losses) const;
+                  const RandomStreams& streams, ForwardOutput& output) const;
+  Variable decorrelation_loss(std::size_t m, const Variable& invariant, const Variable& spurious,
+                              const RandomStreams& streams) const;
   void add_up(LossTerms& losses) const;
 
   Config config_;
