@@ -1,5 +1,6 @@
 #include "models/networks/estimator.h"
 
+#include "autograd/arithmetic.h"
 #include "autograd/elementwise.h"
 #include "losses/information.h"
 
@@ -11,6 +12,11 @@ Linear fixed(const Linear& layer) {
   copy.weight = layer.weight.detach();
   copy.bias = layer.bias.detach();
   return copy;
+}
+
+Variable limited(const Variable& log_variance) {
+  constexpr double kLimit = 4;
+  return ops::scale(ops::tanh(ops::scale(log_variance, 1 / kLimit)), kLimit);
 }
 
 }  // namespace
@@ -29,8 +35,7 @@ ConditionalGaussian::ConditionalGaussian(ParameterStore& store, const std::strin
 Variable ConditionalGaussian::bound(const std::string& form, const Variable& invariant,
                                     const Variable& spurious, const RandomStream& negatives) const {
   const Variable mean = fixed(mean2)(fixed(mean0).relu(invariant));
-  const Variable log_variance =
-      ops::tanh(fixed(log_variance2)(fixed(log_variance0).relu(invariant)));
+  const Variable log_variance = limited(fixed(log_variance2)(fixed(log_variance0).relu(invariant)));
   if (form == "club_sample") return losses::club_sample(mean, log_variance, spurious, negatives);
   return losses::club(mean, log_variance, spurious);
 }
@@ -38,7 +43,7 @@ Variable ConditionalGaussian::bound(const std::string& form, const Variable& inv
 Variable ConditionalGaussian::negative_log_likelihood(const Variable& invariant,
                                                       const Variable& spurious) const {
   const Variable z = invariant.detach();
-  return losses::gaussian_nll(mean2(mean0.relu(z)), ops::tanh(log_variance2(log_variance0.relu(z))),
+  return losses::gaussian_nll(mean2(mean0.relu(z)), limited(log_variance2(log_variance0.relu(z))),
                               spurious.detach());
 }
 

@@ -13,8 +13,8 @@ namespace cmir {
 bool needs_estimator(const std::string& decorrelation);
 
 /// q(Z_spu | Z_inv) = N(mean(Z_inv), diag exp(log_variance(Z_inv))): two networks FC(d, d'), ReLU,
-/// FC(d', d), the second with a tanh behind it, so that no variance leaves [1/e, e] and a bound
-/// stays bounded while q is far off (as in the code of CLUB's authors).
+/// FC(d', d). A log variance v is 4 tanh(v / 4), so within 4 of 0, and a bound stays bounded while
+/// q is far off (CLUB's authors take tanh(v), in which no variance is above e or below 1 / e).
 ///
 /// Two losses share it, and neither is to move what the other owns: bound() is a function of Z,
 /// with q's parameters held fixed; negative_log_likelihood() is a function of q's parameters, with
