@@ -176,7 +176,8 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "open choice: over the d features"},
       {"invariance_batch_reduction", &L::invariance_batch_reduction, one_of({"sum", "mean"}),
        "open choice: over the samples"},
-      {"decorrelation", &L::decorrelation, one_of({"correlation", "club", "club_sample"}),
+      {"decorrelation", &L::decorrelation,
+       one_of({"correlation", "club", "club_sample", "variational"}),
        "R_dec. correlation: Eq. 6; the others bound I(Z_inv; Z_spu) in nats by a Gaussian q(Z_spu "
        "| "
        "Z_inv), learnt beside the model"},

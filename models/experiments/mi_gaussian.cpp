@@ -52,6 +52,7 @@ const std::vector<NamedEstimator>& estimators() {
   static const std::vector<NamedEstimator> all = {
       {"vCLUB", upper("club")},
       {"CLUBSample", upper("club_sample")},
+      {"variational", upper("variational")},
   };
   return all;
 }

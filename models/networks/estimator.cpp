@@ -3,6 +3,7 @@
 #include "autograd/arithmetic.h"
 #include "autograd/elementwise.h"
 #include "losses/information.h"
+#include "losses/prior_divergence.h"
 
 namespace cmir {
 namespace {
@@ -21,9 +22,7 @@ Variable limited(const Variable& log_variance) {
 
 }  // namespace
 
-bool needs_estimator(const std::string& decorrelation) {
-  return decorrelation == "club" || decorrelation == "club_sample";
-}
+bool needs_estimator(const std::string& decorrelation) { return decorrelation != "correlation"; }
 
 ConditionalGaussian::ConditionalGaussian(ParameterStore& store, const std::string& prefix,
                                          std::int64_t width, std::int64_t hidden)
@@ -37,6 +36,7 @@ Variable ConditionalGaussian::bound(const std::string& form, const Variable& inv
   const Variable mean = fixed(mean2)(fixed(mean0).relu(invariant));
   const Variable log_variance = limited(fixed(log_variance2)(fixed(log_variance0).relu(invariant)));
   if (form == "club_sample") return losses::club_sample(mean, log_variance, spurious, negatives);
+  if (form == "variational") return losses::prior_divergence(mean, log_variance);
   return losses::club(mean, log_variance, spurious);
 }
 

@@ -25,8 +25,9 @@ struct ConditionalGaussian {
   ConditionalGaussian(ParameterStore& store, const std::string& prefix, std::int64_t width,
                       std::int64_t hidden);
 
-  /// R_dec of Z_inv and Z_spu [N, d] in the form loss.decorrelation, a scalar in nats (losses/
-  /// information.h). `negatives`: whom club_sample pairs with whom.
+  /// R_dec of Z_inv and Z_spu [N, d] in the form loss.decorrelation, a scalar in nats: club,
+  /// club_sample (losses/information.h) or variational (losses/prior_divergence.h, which moves
+  /// Z_inv alone). `negatives`: whom club_sample pairs with whom.
   Variable bound(const std::string& form, const Variable& invariant, const Variable& spurious,
                  const RandomStream& negatives) const;
   /// What q minimises, a scalar in nats.

@@ -13,6 +13,7 @@
 #include "kernels/information/club.h"
 #include "kernels/information/club_sample.h"
 #include "kernels/information/gaussian.h"
+#include "kernels/information/prior_divergence.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -65,9 +66,10 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     GaussianNllBackward, GaussianNllForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward,
     LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward,
     MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
-    NormaliseForward, PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale,
-    ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward,
-    SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
+    NormaliseForward, PairDivergence, PointwiseLoss, PositionsBackwardTable,
+    PriorDivergenceBackward, PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward,
+    SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll,
+    SumOverColumns, SumOverRows>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              CpuKernelOnSimt<Permute<std::int32_t>>,
