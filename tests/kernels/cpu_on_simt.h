@@ -10,6 +10,8 @@
 #include "kernels/elementwise/binary.h"
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -54,16 +56,18 @@ template <template <class> class... Kernels>
 struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
                               CpuKernelOnSimt<Kernels<BFloat16>>... {};
 
-using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
-    ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
-    AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
-    Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
-    EmbeddingForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward, LayerNormBackward,
-    LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
-    NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward, NormaliseForward,
-    PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
-    SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
-    SumAll, SumOverColumns, SumOverRows>;
+using AllCpuKernelsOfOneType =
+    CpuKernelsOnSimt<ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions,
+                     AttentionBackward, AttentionForward, Axpy, Binary, Broadcast,
+                     Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns, Corrupt,
+                     CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
+                     EmbeddingForward, EnvironmentPenalty, Gemm, GramNorm, InvarianceBackward,
+                     InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
+                     MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward,
+                     NoiseVariantsForward, NormaliseBackward, NormaliseForward, PairDivergence,
+                     PointwiseLoss, PointwiseSlope, PositionsBackwardTable, RowDot, Scale,
+                     ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward,
+                     SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
