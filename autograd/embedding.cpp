@@ -16,12 +16,7 @@ struct Embedding {
 
   Tensor forward(OpContext&, std::span<const Tensor> inputs) const {
     const Tensor& table = inputs[0];
-    const auto index = indices.span<std::int32_t>();
-    for (std::size_t i = 0; i < index.size(); ++i) {
-      require(index[i] >= 0 && index[i] < table.size(0), name,
-              "index {} at position {} is outside the table {}; valid indices are 0 .. {}",
-              index[i], i, table.describe(), table.size(0) - 1);
-    }
+    check_indices(indices, table.size(0));
     Tensor y =
         Tensor::empty(table_shape.with_leading(indices.numel()), table.dtype(), table.device());
     dispatch_float(table.dtype(), name, [&]<class T>() {
@@ -58,6 +53,15 @@ struct Embedding {
 };
 
 }  // namespace
+
+void check_indices(const Tensor& indices, std::int64_t rows) {
+  const auto index = indices.span<std::int32_t>();
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    require(index[i] >= 0 && index[i] < rows, Embedding::name,
+            "index {} at position {} is outside the table of {} rows; valid indices are 0 .. {}",
+            index[i], i, rows, rows - 1);
+  }
+}
 
 Variable embedding(const Variable& table, const Tensor& indices) {
   require(table.shape().rank() >= 1 && indices.rank() == 1 && indices.dtype() == DType::i32,

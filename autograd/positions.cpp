@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "autograd/gradcheck.h"
 #include "autograd/sequences.h"
@@ -13,18 +14,16 @@
 namespace cmir::ops {
 namespace {
 
-/// Sinusoids of at least `positions` rows. Each (width, dtype) has one table, made anew, twice as
-/// long, when it is too short.
+/// Sinusoids of at least `positions` rows: the next power of two, one table of each length, width
+/// and dtype. None is ever freed, since a recorded graph may read its copy on the device.
 Tensor cached_sinusoids(std::int64_t positions, std::int64_t width, DType dtype) {
   static std::mutex mutex;
-  static std::map<std::pair<std::int64_t, DType>, Tensor> tables;
+  static std::map<std::tuple<std::int64_t, std::int64_t, DType>, Tensor> tables;
+  const auto length =
+      static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(positions)));
   std::lock_guard lock(mutex);
-  Tensor& table = tables[{width, dtype}];
-  if (!table.defined() || table.size(0) < positions) {
-    table =
-        sinusoids(static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(positions))),
-                  width, dtype);
-  }
+  Tensor& table = tables[{length, width, dtype}];
+  if (!table.defined()) table = sinusoids(length, width, dtype);
   return table;
 }
 

@@ -1,53 +1,52 @@
 // AdamW over many tensors in one call against one loop per tensor and per operation, as a plain
 // implementation has it.
-#include <benchmark/benchmark.h>
-
-#include <cmath>
-#include <cstdlib>
-#include <vector>
-
-#include "core/philox.h"
 #include "kernels/optimizer/adamw.h"
+
+#include "bench/harness.h"
 
 namespace cmir::kernels {
 namespace {
+
+using namespace bench;
 
 constexpr double kRate = 1e-3, kDecay = 0.01, kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
 constexpr std::int64_t kStep = 10;
 
 /// Layers of a network: a matrix [width, width] and a bias [width] each.
 struct Parameters {
-  std::vector<std::vector<float>> p, g, m, v;
-  std::vector<AdamWTensor<float>> tensors;
-  std::vector<const float*> gradients;
-  std::vector<std::int64_t> offsets{0};
+  std::vector<Array<float>> p, g, m, v;
+  Array<AdamWTensor<float>> tensors;
+  Array<const float*> gradients;
+  Array<std::int64_t> offsets;
+  Array<AdamWScalars> scalars{std::vector{AdamWScalars{.step = kStep}}};
+  std::int64_t count = 0;
 
-  Parameters(std::int64_t layers, std::int64_t width) {
+  explicit Parameters(const benchmark::State& state) {
+    const std::int64_t layers = state.range(0), width = state.range(1);
+    std::vector<std::int64_t> ends{0};
     for (std::int64_t i = 0; i < 2 * layers; ++i) {
-      const std::int64_t count = i % 2 == 0 ? width * width : width;
-      const auto make = [&](std::uint64_t seed, bool square) {
-        std::vector<float> values(count);
-        const RandomStream stream{.seed = seed, .step = static_cast<std::uint32_t>(i)};
-        for (std::int64_t j = 0; j < count; ++j)
-          values[j] = square ? std::pow(stream.normal(j), 2.0F) : stream.normal(j);
-        return values;
-      };
-      p.push_back(make(1, false));
-      g.push_back(make(2, false));
-      m.push_back(make(3, false));
-      v.push_back(make(4, true));
-      offsets.push_back(offsets.back() + count);
+      const std::int64_t size = i % 2 == 0 ? width * width : width;
+      p.emplace_back(normals(size, 4 * i));
+      g.emplace_back(normals(size, 4 * i + 1));
+      m.emplace_back(normals(size, 4 * i + 2));
+      std::vector<float> squares = normals(size, 4 * i + 3);
+      for (float& x : squares) x *= x;
+      v.emplace_back(std::move(squares));
+      ends.push_back(count += size);
     }
+    std::vector<AdamWTensor<float>> pointers;
+    std::vector<const float*> gradient_pointers;
     for (std::size_t i = 0; i < p.size(); ++i) {
-      tensors.push_back({p[i].data(), g[i].data(), m[i].data(), v[i].data()});
-      gradients.push_back(g[i].data());
+      pointers.push_back({p[i].data(), g[i].data(), m[i].data(), v[i].data()});
+      gradient_pointers.push_back(g[i].data());
     }
+    tensors = std::move(pointers);
+    gradients = std::move(gradient_pointers);
+    offsets = std::move(ends);
   }
-  AdamWScalars scalars{.step = kStep};
-  AdamWStep<float> step() const {
-    return {tensors.data(), offsets.data(), static_cast<std::int64_t>(tensors.size()),
-            kRate,          kDecay,         kBeta1,
-            kBeta2,         kEpsilon,       &scalars};
+  AdamWStep<float> step() {
+    return {tensors.data(), offsets.data(), tensors.size(), kRate,         kDecay,
+            kBeta1,         kBeta2,         kEpsilon,       scalars.data()};
   }
 };
 
@@ -56,73 +55,92 @@ void naive_step(Parameters& x) {
   const auto correction1 = static_cast<float>(1 - std::pow(kBeta1, kStep));
   const auto correction2 = static_cast<float>(std::sqrt(1 - std::pow(kBeta2, kStep)));
   for (std::size_t i = 0; i < x.p.size(); ++i) {
-    std::vector<float> denominator(x.p[i].size());
-    for (float& p : x.p[i]) p *= static_cast<float>(1 - kRate * kDecay);
-    for (std::size_t j = 0; j < x.m[i].size(); ++j)
-      x.m[i][j] += static_cast<float>(1 - kBeta1) * (x.g[i][j] - x.m[i][j]);
-    for (float& v : x.v[i]) v *= static_cast<float>(kBeta2);
-    for (std::size_t j = 0; j < x.v[i].size(); ++j)
-      x.v[i][j] += static_cast<float>(1 - kBeta2) * x.g[i][j] * x.g[i][j];
-    for (std::size_t j = 0; j < x.v[i].size(); ++j)
-      denominator[j] = std::sqrt(x.v[i][j]) / correction2 + static_cast<float>(kEpsilon);
-    for (std::size_t j = 0; j < x.p[i].size(); ++j)
-      x.p[i][j] -= static_cast<float>(kRate) / correction1 * x.m[i][j] / denominator[j];
+    std::vector<float>&p = x.p[i].host(), &m = x.m[i].host(), &v = x.v[i].host();
+    const Array<float>& g = x.g[i];
+    std::vector<float> denominator(p.size());
+    for (float& value : p) value *= static_cast<float>(1 - kRate * kDecay);
+    for (std::size_t j = 0; j < m.size(); ++j)
+      m[j] += static_cast<float>(1 - kBeta1) * (g[j] - m[j]);
+    for (float& value : v) value *= static_cast<float>(kBeta2);
+    for (std::size_t j = 0; j < v.size(); ++j) v[j] += static_cast<float>(1 - kBeta2) * g[j] * g[j];
+    for (std::size_t j = 0; j < v.size(); ++j)
+      denominator[j] = std::sqrt(v[j]) / correction2 + static_cast<float>(kEpsilon);
+    for (std::size_t j = 0; j < p.size(); ++j)
+      p[j] -= static_cast<float>(kRate) / correction1 * m[j] / denominator[j];
   }
 }
 
-void verify(std::int64_t layers, std::int64_t width, benchmark::State& state) {
-  Parameters fused(layers, width), naive(layers, width);
-  run({}, fused.step());
-  naive_step(naive);
-  for (std::size_t i = 0; i < fused.p.size(); ++i) {
-    for (std::size_t j = 0; j < fused.p[i].size(); ++j) {
-      if (!(std::abs(fused.p[i][j] - naive.p[i][j]) <= 1e-5F * (1 + std::abs(naive.p[i][j])))) {
-        state.SkipWithError("the two disagree");
-        return;
-      }
-    }
-  }
-}
-
-void count(benchmark::State& state, double bytes) {
-  state.counters["bytes/s"] = benchmark::Counter(
-      bytes, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1024);
-}
-
-void adamw_fused(benchmark::State& state) {
-  verify(state.range(0), state.range(1), state);
-  Parameters x(state.range(0), state.range(1));
-  for (auto _ : state) run({}, x.step());
-  count(state, x.step().bytes());
+void adamw(benchmark::State& state) {
+  Parameters x(state);
+  measure(
+      state, x.step(),
+      [&] {
+        Parameters plain(state);
+        naive_step(plain);
+        for (std::size_t i = 0; i < x.p.size(); ++i) {
+          if (!agree(state, x.p[i], plain.p[i].host(), 5e-5)) return false;
+        }
+        return true;
+      },
+      x.count);
 }
 void adamw_naive(benchmark::State& state) {
-  verify(state.range(0), state.range(1), state);
-  Parameters x(state.range(0), state.range(1));
-  for (auto _ : state) naive_step(x);
-  count(state, x.step().bytes());
+  Parameters x(state);
+  time_calls(
+      state, [&] { naive_step(x); }, cost_of(x.step(), x.count));
 }
 void squared_norm(benchmark::State& state) {
-  Parameters x(state.range(0), state.range(1));
-  std::vector<SquaredNormPartial> workspace(squared_norm_workspace(x.offsets.back()));
-  SquaredNormPartial result{};
-  const SquaredNorm<float> args{x.gradients.data(), x.offsets.data(),
-                                static_cast<std::int64_t>(x.gradients.size()), workspace.data(),
-                                &result};
-  double expected = 0;
-  for (const auto& g : x.g) {
-    for (const float value : g) expected += static_cast<double>(value) * value;
-  }
-  run({}, args);
-  if (!(std::abs(result.sum - expected) <= 1e-10 * expected))
-    state.SkipWithError("the two disagree");
-  for (auto _ : state) run({}, args);
-  count(state, args.bytes());
+  Parameters x(state);
+  Array<SquaredNormPartial> workspace(squared_norm_workspace(x.count)), result(1);
+  const SquaredNorm<float> args{x.gradients.data(), x.offsets.data(), x.gradients.size(),
+                                workspace.data(), result.data()};
+  measure(
+      state, args,
+      [&] {
+        double expected = 0;
+        for (const auto& g : x.g) {
+          for (const float value : g) expected += static_cast<double>(value) * value;
+        }
+        return agree(state, std::vector{result.fetch()[0].sum}, std::vector{expected},
+                     1e-10 * expected);
+      },
+      x.count);
+}
+
+/// Of a step with a gradient of norm 5, clipped to 1.
+void adamw_prepare(benchmark::State& state) {
+  Array<SquaredNormPartial> norm(std::vector{SquaredNormPartial{25, -1}});
+  Array<double> factors(std::vector{1.0, 0.5}), loss_values(state.range(0));
+  Array<float> losses(normals(state.range(0), 1));
+  std::vector<const float*> addresses;
+  for (std::int64_t i = 0; i < losses.size(); ++i) addresses.push_back(losses.data() + i);
+  Array<const float*> loss_addresses(std::move(addresses));
+  Array<AdamWScalars> scalars(std::vector{AdamWScalars{.step = 1}});
+  Array<AdamWReport> report(1);
+  const AdamWPrepare<float> args{
+      norm.data(),    factors.data(), factors.size(),    1.0, loss_addresses.data(), losses.size(),
+      scalars.data(), report.data(),  loss_values.data()};
+  measure(state, args, [&] {
+    const AdamWScalars after = scalars.fetch()[0];
+    const AdamWReport said = report.fetch()[0];
+    return agree(
+               state,
+               std::vector<double>{double(after.step), after.learning_rate_factor,
+                                   after.gradient_scale, double(after.stopped), said.gradient_norm,
+                                   double(said.nonfinite_tensor), double(said.nonfinite_loss)},
+               std::vector<double>{2, 0.5, 0.2, 0, 5, -1, -1}, 1e-6) &&
+           agree(state, loss_values, losses.host(), 0);
+  });
 }
 
 // Small layers, those of the MOSI configuration, and more than the caches hold.
-BENCHMARK(adamw_fused)->Args({40, 16})->Args({20, 150})->Args({12, 1024})->UseRealTime();
-BENCHMARK(adamw_naive)->Args({40, 16})->Args({20, 150})->Args({12, 1024})->UseRealTime();
-BENCHMARK(squared_norm)->Args({40, 16})->Args({20, 150})->Args({12, 1024})->UseRealTime();
+const Table kTable = {{"layers", "width"}, {{40, 16}, {20, 150}, {12, 1024}}, {{12, 2048}}};
+const Register registered{{
+    kernel<AdamWStep<float>>(kTable, adamw),
+    peer<AdamWStep<float>>("naive", kTable, adamw_naive),
+    kernel<SquaredNorm<float>>(kTable, squared_norm),
+    kernel<AdamWPrepare<float>>({{"losses"}, {{11}}}, adamw_prepare),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

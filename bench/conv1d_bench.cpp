@@ -2,7 +2,9 @@
 // product.
 #include "kernels/convolution/conv1d.h"
 
-#include "bench/compare.h"
+#include <algorithm>
+
+#include "bench/harness.h"
 #include "kernels/matrix/gemm.h"
 
 namespace cmir::kernels {
@@ -12,40 +14,43 @@ using namespace bench;
 
 constexpr std::int64_t kLength = 50;
 
+/// T: of the factors, f32 or bf16.
+template <class T>
 struct Data {
   Conv1dSizes s;
-  std::vector<std::int64_t> offsets;
-  std::vector<float> x, weight, bias, dy, y, dx, dweight, dbias, workspace;
+  Array<std::int64_t> offsets;
+  Array<T> x, weight, dy;
+  Array<float> bias, y, dx, dweight, dbias, workspace;
 
   explicit Data(benchmark::State& state)
       : s{state.range(0) / kLength * kLength, state.range(0) / kLength, state.range(1), 150, 3},
         offsets(even_offsets(s.samples, kLength)),
-        x(normals(s.rows * s.in, 1)),
-        weight(normals(s.out * s.window(), 2)),
+        x(normals_of<T>(s.rows * s.in, 1)),
+        weight(normals_of<T>(s.out * s.window(), 2)),
+        dy(normals_of<T>(s.rows * s.out, 4)),
         bias(normals(s.out, 3)),
-        dy(normals(s.rows * s.out, 4)),
         y(s.rows * s.out),
         dx(s.rows * s.in),
         dweight(s.out * s.window()),
         dbias(s.out) {}
 
-  Conv1dForward<float> forward() {
-    workspace.resize(conv1d_forward_workspace<float>(s));
+  Conv1dForward<T> forward() {
+    workspace = Array<float>(conv1d_forward_workspace<T>(s));
     return {x.data(), offsets.data(), weight.data(), bias.data(), y.data(), s, workspace.data()};
   }
-  Conv1dBackwardInput<float> backward_input() {
-    workspace.resize(conv1d_backward_input_workspace<float>(s));
+  Conv1dBackwardInput<T> backward_input() {
+    workspace = Array<float>(conv1d_backward_input_workspace<T>(s));
     return {dy.data(), offsets.data(), weight.data(), dx.data(), s, workspace.data()};
   }
-  Conv1dBackwardWeight<float> backward_weight() {
-    workspace.resize(conv1d_backward_weight_workspace<float>(s));
+  Conv1dBackwardWeight<T> backward_weight() {
+    workspace = Array<float>(conv1d_backward_weight_workspace<T>(s));
     return {x.data(), offsets.data(), dy.data(), dweight.data(), dbias.data(), s, workspace.data()};
   }
 };
 
 /// Calls f(y index, x index, weight index) for every product.
-template <class F>
-void for_each_product(const Data& d, F&& f) {
+template <class T, class F>
+void for_each_product(const Data<T>& d, F&& f) {
   const Conv1dSizes& s = d.s;
   for (std::int64_t r = 0; r < s.rows; ++r) {
     for (std::int64_t t = 0; t < s.taps; ++t) {
@@ -59,24 +64,26 @@ void for_each_product(const Data& d, F&& f) {
   }
 }
 
-std::vector<float> naive(const Data& d) {
+/// What a product multiplies.
+float factor(float x) { return x; }
+float factor(BFloat16 x) { return static_cast<float>(x); }
+
+template <class T>
+std::vector<float> naive(const Data<T>& d) {
   std::vector<float> y(d.s.rows * d.s.out);
   for (std::int64_t i = 0; i < d.s.rows * d.s.out; ++i) y[i] = d.bias[i % d.s.out];
-  for_each_product(d, [&](auto yi, auto xi, auto wi) { y[yi] += d.x[xi] * d.weight[wi]; });
+  for_each_product(
+      d, [&](auto yi, auto xi, auto wi) { y[yi] += factor(d.x[xi]) * factor(d.weight[wi]); });
   return y;
 }
 
-void forward_naive(benchmark::State& state) {
-  Data d(state);
-  for (auto _ : state) benchmark::DoNotOptimize(naive(d));
-  count(state, d.forward());
-}
+/// Gathers every window, then one product.
+struct Blas {
+  std::vector<float> windows, packed;
 
-void forward_blas(benchmark::State& state) {
-  Data d(state);
-  const Conv1dSizes& s = d.s;
-  std::vector<float> windows(s.rows * s.window()), packed(s.window() * s.out);
-  const auto compute = [&] {
+  explicit Blas(const Conv1dSizes& s) : windows(s.rows * s.window()), packed(s.window() * s.out) {}
+  void operator()(Data<float>& d) {
+    const Conv1dSizes& s = d.s;
     for (std::int64_t i = 0; i < s.out * s.window(); ++i) {  // [out, in, taps] to [taps in, out]
       packed[(i % s.taps * s.in + i / s.taps % s.in) * s.out + i / s.window()] = d.weight[i];
     }
@@ -98,56 +105,74 @@ void forward_blas(benchmark::State& state) {
                         .beta = 1,
                         .c = d.y.data(),
                         .ldc = s.out});
-  };
-  compute();
-  if (!agree(state, d.y, naive(d), 1e-3)) return;
-  for (auto _ : state) compute();
-  count(state, d.forward());
-}
-
-void forward(benchmark::State& state) {
-  Data d(state);
-  const auto args = d.forward();
-  run({}, args);
-  if (!agree(state, d.y, naive(d), 1e-3)) return;
-  for (auto _ : state) run({}, args);
-  count(state, args);
-}
-
-void backward_input(benchmark::State& state) {
-  Data d(state);
-  const auto args = d.backward_input();
-  run({}, args);
-  std::vector<float> expected(d.dx.size());
-  for_each_product(d, [&](auto yi, auto xi, auto wi) { expected[xi] += d.dy[yi] * d.weight[wi]; });
-  if (!agree(state, d.dx, expected, 1e-3)) return;
-  for (auto _ : state) run({}, args);
-  count(state, args);
-}
-
-void backward_weight(benchmark::State& state) {
-  Data d(state);
-  const auto args = d.backward_weight();
-  run({}, args);
-  std::vector<float> expected(d.dweight.size());
-  for_each_product(d, [&](auto yi, auto xi, auto wi) { expected[wi] += d.dy[yi] * d.x[xi]; });
-  if (!agree(state, d.dweight, expected, 1e-2)) return;
-  for (auto _ : state) run({}, args);
-  count(state, args);
-}
-
-void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"rows", "in"});
-  for (const std::int64_t rows : {600, 2400}) {
-    for (const std::int64_t in : {5, 20, 47, 74, 150}) b->Args({rows, in});
   }
-  b->Unit(benchmark::kMicrosecond);
+};
+
+void forward_naive(benchmark::State& state) {
+  Data<float> d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.forward()));
 }
-BENCHMARK(forward_naive)->ArgNames({"rows", "in"})->Args({600, 74})->Unit(benchmark::kMicrosecond);
-BENCHMARK(forward_blas)->Apply(sizes);
-BENCHMARK(forward)->Apply(sizes);
-BENCHMARK(backward_input)->Apply(sizes);
-BENCHMARK(backward_weight)->Apply(sizes);
+
+void forward_blas(benchmark::State& state) {
+  Data<float> d(state);
+  Blas blas(d.s);
+  blas(d);
+  if (!agree(state, d.y, naive(d), 1e-3)) return;
+  time_calls(
+      state, [&] { blas(d); }, cost_of(d.forward()));
+}
+
+template <class T>
+void forward(benchmark::State& state) {
+  Data<T> d(state);
+  measure(state, d.forward(), [&] { return agree(state, d.y, naive(d), 1e-3); });
+}
+
+template <class T>
+void backward_input(benchmark::State& state) {
+  Data<T> d(state);
+  measure(state, d.backward_input(), [&] {
+    std::vector<float> expected(d.dx.size());
+    for_each_product(d, [&](auto yi, auto xi, auto wi) {
+      expected[xi] += factor(d.dy[yi]) * factor(d.weight[wi]);
+    });
+    return agree(state, d.dx, expected, 1e-3);
+  });
+}
+
+template <class T>
+void backward_weight(benchmark::State& state) {
+  Data<T> d(state);
+  measure(state, d.backward_weight(), [&] {
+    std::vector<double> expected(d.dweight.size());
+    for_each_product(
+        d, [&](auto yi, auto xi, auto wi) { expected[wi] += factor(d.dy[yi]) * factor(d.x[xi]); });
+    return agree(state, d.dweight, expected, 4e-4 * std::sqrt(static_cast<double>(d.s.rows)));
+  });
+}
+
+const Table kTable = {{"rows", "in"},
+                      {{100, 20},
+                       {600, 5},
+                       {600, 20},
+                       {600, 47},
+                       {600, 74},
+                       {600, 150},
+                       {2400, 47},
+                       {2400, 74},
+                       {2400, 150}},
+                      {{38400, 74}}};
+const Register registered{{
+    kernel<Conv1dForward<float>>(kTable, forward<float>),
+    peer<Conv1dForward<float>>("naive", {{"rows", "in"}, {{600, 74}}}, forward_naive),
+    peer<Conv1dForward<float>>("blas", kTable, forward_blas),
+    kernel<Conv1dBackwardInput<float>>(kTable, backward_input<float>),
+    kernel<Conv1dBackwardWeight<float>>(kTable, backward_weight<float>),
+    kernel<Conv1dForward<BFloat16>>(kTable, forward<BFloat16>),
+    kernel<Conv1dBackwardInput<BFloat16>>(kTable, backward_input<BFloat16>),
+    kernel<Conv1dBackwardWeight<BFloat16>>(kTable, backward_weight<BFloat16>),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -1,7 +1,7 @@
-// Embedding lookup and its scatter-add against plain loops. Range: rows, table rows, width.
+// Embedding lookup and its scatter-add against plain loops.
 #include "kernels/embedding/embedding.h"
 
-#include "bench/compare.h"
+#include "bench/harness.h"
 
 namespace cmir::kernels {
 namespace {
@@ -10,8 +10,8 @@ using namespace bench;
 
 struct Data {
   std::int64_t rows, count, width;
-  std::vector<float> table, dy, y, dtable;
-  std::vector<std::int32_t> indices;
+  Array<float> table, dy, y, dtable;
+  Array<std::int32_t> indices;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -26,48 +26,63 @@ struct Data {
     for (std::int64_t i = 0; i < rows; ++i)
       indices[i] = static_cast<std::int32_t>(stream.word(i) % count);
   }
+  EmbeddingForward<float> forward() {
+    return {table.data(), indices.data(), y.data(), rows, width};
+  }
+  EmbeddingBackward<float> backward() {
+    return {dy.data(), indices.data(), dtable.data(), rows, width};
+  }
 };
 
-void forward_kernel(Data& d) {
-  run({}, EmbeddingForward<float>{d.table.data(), d.indices.data(), d.y.data(), d.rows, d.width});
-}
-void forward_naive(Data& d) {
+void naive(const Data& d, std::vector<float>& y) {
   for (std::int64_t i = 0; i < d.rows; ++i) {
     for (std::int64_t j = 0; j < d.width; ++j)
-      d.y[i * d.width + j] = d.table[d.indices[i] * d.width + j];
+      y[i * d.width + j] = d.table[d.indices[i] * d.width + j];
   }
 }
-void backward_kernel(Data& d) {
-  run({},
-      EmbeddingBackward<float>{d.dy.data(), d.indices.data(), d.dtable.data(), d.rows, d.width});
-}
-void backward_naive(Data& d) {
+void naive_backward(const Data& d, std::vector<float>& dtable) {
   for (std::int64_t i = 0; i < d.rows; ++i) {
     for (std::int64_t j = 0; j < d.width; ++j)
-      d.dtable[d.indices[i] * d.width + j] += d.dy[i * d.width + j];
+      dtable[d.indices[i] * d.width + j] += d.dy[i * d.width + j];
   }
 }
 
-void embedding(benchmark::State& state, void (*step)(Data&), void (*reference)(Data&)) {
-  Data d(state), expected(state);
-  step(d);
-  reference(expected);
-  if (!agree(state, d.y, expected.y, 0) || !agree(state, d.dtable, expected.dtable, 1e-5)) return;
-  for (auto _ : state) {
-    step(d);
-    benchmark::ClobberMemory();
-  }
-  count(state,
-        EmbeddingForward<float>{d.table.data(), d.indices.data(), d.y.data(), d.rows, d.width});
+void forward(benchmark::State& state) {
+  Data d(state);
+  measure(state, d.forward(), [&] {
+    std::vector<float> expected(d.y.size());
+    naive(d, expected);
+    return agree(state, d.y, expected, 0);
+  });
+}
+void backward(benchmark::State& state) {
+  Data d(state);
+  measure(state, d.backward(), [&] {
+    std::vector<float> expected(d.dtable.size());
+    naive_backward(d, expected);
+    return agree(state, d.dtable, expected, 1e-4);
+  });
+}
+void forward_naive(benchmark::State& state) {
+  Data d(state);
+  time_calls(
+      state, [&] { naive(d, d.y.host()); }, cost_of(d.forward()));
+}
+void backward_naive(benchmark::State& state) {
+  Data d(state);
+  time_calls(
+      state, [&] { naive_backward(d, d.dtable.host()); }, cost_of(d.backward()));
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->Args({600, 3000, 300})->Args({2400, 20000, 300})->UseRealTime();
-}
-BENCHMARK_CAPTURE(embedding, forward_kernel, forward_kernel, forward_naive)->Apply(sizes);
-BENCHMARK_CAPTURE(embedding, forward_naive, forward_naive, forward_naive)->Apply(sizes);
-BENCHMARK_CAPTURE(embedding, backward_kernel, backward_kernel, backward_naive)->Apply(sizes);
-BENCHMARK_CAPTURE(embedding, backward_naive, backward_naive, backward_naive)->Apply(sizes);
+const Table kTable = {{"rows", "table", "width"},
+                      {{48, 300, 300}, {600, 3000, 300}, {2400, 20000, 300}},
+                      {{1 << 16, 1 << 17, 300}}};
+const Register registered{{
+    kernel<EmbeddingForward<float>>(kTable, forward),
+    peer<EmbeddingForward<float>>("naive", kTable, forward_naive),
+    kernel<EmbeddingBackward<float>>(kTable, backward),
+    peer<EmbeddingBackward<float>>("naive", kTable, backward_naive),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -5,11 +5,12 @@
 
 #include <cblas.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <tuple>
 
-#include "bench/compare.h"
+#include "bench/harness.h"
 #include "core/parallel.h"
 
 #ifdef CMIR_ONEDNN
@@ -28,21 +29,23 @@ constexpr std::pair<std::int64_t, std::int64_t> kWidths[] = {
 constexpr const char* kProducts[] = {"forward", "dx", "dweight"};
 
 /// x weight^T [rows, out], dy weight [rows, in] or dy^T x [out, in].
-Gemm<float> product(int kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
+template <class T>
+Gemm<T> product(int kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
   if (kind == 0)
     return {.transpose_b = true, .m = rows, .n = out, .k = in, .lda = in, .ldb = in, .ldc = out};
   if (kind == 1) return {.m = rows, .n = in, .k = out, .lda = out, .ldb = in, .ldc = in};
   return {.transpose_a = true, .m = out, .n = in, .k = rows, .lda = out, .ldb = in, .ldc = in};
 }
 
-std::vector<float> naive(const Gemm<float>& g) {
+template <class T>
+std::vector<float> naive(const Gemm<T>& g) {
   std::vector<float> c(g.m * g.n);
   for (std::int64_t i = 0; i < g.m; ++i) {
     for (std::int64_t j = 0; j < g.n; ++j) {
       double sum = 0;
       for (std::int64_t l = 0; l < g.k; ++l) {
-        sum += static_cast<double>(g.transpose_a ? g.a[l * g.lda + i] : g.a[i * g.lda + l]) *
-               static_cast<double>(g.transpose_b ? g.b[j * g.ldb + l] : g.b[l * g.ldb + j]);
+        sum += as_double(g.transpose_a ? g.a[l * g.lda + i] : g.a[i * g.lda + l]) *
+               as_double(g.transpose_b ? g.b[j * g.ldb + l] : g.b[l * g.ldb + j]);
       }
       c[i * g.n + j] = static_cast<float>(sum);
     }
@@ -67,7 +70,7 @@ Problem& problem(int kind, std::int64_t rows, std::int64_t in, std::int64_t out)
   static std::unique_ptr<Problem> kept;
   static std::tuple<int, std::int64_t, std::int64_t, std::int64_t> key;
   if (kept == nullptr || key != std::tuple(kind, rows, in, out)) {
-    kept = std::make_unique<Problem>(product(kind, rows, in, out));
+    kept = std::make_unique<Problem>(product<float>(kind, rows, in, out));
     key = {kind, rows, in, out};
   }
   return *kept;
@@ -77,15 +80,14 @@ Problem& problem(int kind, std::int64_t rows, std::int64_t in, std::int64_t out)
 /// time.
 using Prepare = std::function<std::function<void()>(const Gemm<float>&, int threads)>;
 
-void measure(benchmark::State& state, const Prepare& prepare, int kind, std::int64_t rows,
-             std::int64_t in, std::int64_t out, int threads) {
+void measure_library(benchmark::State& state, const Prepare& prepare, int kind, std::int64_t rows,
+                     std::int64_t in, std::int64_t out, int threads) {
   Problem& p = problem(kind, rows, in, out);
   std::ranges::fill(p.c, 0.0F);
   const auto run_once = prepare(p.gemm, threads);
   run_once();
   if (!agree(state, p.c, p.expected, 2e-6 * (10.0 + static_cast<double>(p.gemm.k)))) return;
-  for (auto _ : state) run_once();
-  count(state, p.gemm);
+  time_calls(state, run_once, cost_of(p.gemm));
 }
 
 std::function<void()> ours(const Gemm<float>& g, int threads) {
@@ -147,6 +149,34 @@ std::function<void()> onednn(const Gemm<float>& g, int threads) {
 }
 #endif
 
+/// The kernel on any device: forward is product 0, dx 1, dweight 2.
+template <class T>
+void gemm(benchmark::State& state) {
+  Gemm<T> g =
+      product<T>(static_cast<int>(state.range(0)), state.range(1), state.range(2), state.range(3));
+  Array<T> a(normals_of<T>(g.m * g.k, 1)), b(normals_of<T>(g.k * g.n, 2));
+  Array<float> c(g.m * g.n);
+  Gemm<T> on_host = g;
+  on_host.a = &a[0], on_host.b = &b[0];
+  g.a = a.data(), g.b = b.data(), g.c = c.data();
+  measure(state, g, [&] {
+    return agree(state, c, naive(on_host), 2e-6 * (10.0 + static_cast<double>(g.k)));
+  });
+}
+
+const Table kTable = {{"product", "rows", "in", "out"},
+                      {{0, 48, 150, 256},
+                       {1, 48, 150, 256},
+                       {2, 48, 150, 256},
+                       {0, 2400, 150, 600},
+                       {1, 2400, 150, 600},
+                       {2, 2400, 150, 600}},
+                      {{0, 38400, 150, 256}, {1, 38400, 150, 256}}};
+const Register products{{
+    kernel<Gemm<float>>(kTable, gemm<float>),
+    kernel<Gemm<BFloat16>>(kTable, gemm<BFloat16>),
+}};
+
 const bool registered = [] {
   std::vector<std::pair<std::string, Prepare>> libraries = {
       {"gemm", ours}, {"openblas_chunks", openblas_chunks}, {"openblas_threads", openblas_threads}};
@@ -160,8 +190,8 @@ const bool registered = [] {
           for (const auto& [name, prepare] : libraries) {
             const std::string title = fmt::format("{}/{}/rows:{}/in:{}/out:{}/threads:{}", name,
                                                   kProducts[kind], rows, in, out, threads);
-            benchmark::RegisterBenchmark(title.c_str(), measure, prepare, kind, rows, in, out,
-                                         threads)
+            benchmark::RegisterBenchmark(title.c_str(), measure_library, prepare, kind, rows, in,
+                                         out, threads)
                 ->UseRealTime()
                 ->ComputeStatistics("min", [](const std::vector<double>& v) {
                   return *std::ranges::min_element(v);

@@ -5,7 +5,7 @@
 // another way: each in one kernel against two.
 #include "kernels/norm/layer_norm.h"
 
-#include "bench/compare.h"
+#include "bench/harness.h"
 #include "kernels/elementwise/axpy.h"
 #include "kernels/elementwise/binary.h"
 
@@ -16,7 +16,7 @@ using namespace bench;
 
 struct Data {
   std::int64_t rows, width;
-  std::vector<float> x, gamma, beta, dy, y, mean, rstd, dx, dgamma, dbeta, workspace, residual, sum,
+  Array<float> x, gamma, beta, dy, y, mean, rstd, dx, dgamma, dbeta, workspace, residual, sum,
       arrived;
 
   explicit Data(benchmark::State& state)
@@ -45,26 +45,32 @@ struct Data {
     return {x.data(),      gamma.data(), mean.data(), rstd.data(), dy.data(),       dx.data(),
             dgamma.data(), dbeta.data(), rows,        width,       workspace.data()};
   }
-  LayerNormForward<float> of_sum() {
+  LayerNormForward<float> forward_of_sum() {
     auto args = forward();
     args.residual = residual.data();
     args.sum = sum.data();
     return args;
   }
+  LayerNormBackward<float> backward_arrived() {
+    auto args = backward();
+    args.arrived = arrived.data();
+    return args;
+  }
 };
 
 void naive(Data& d) {
-  std::fill(d.mean.begin(), d.mean.end(), 0.0F);
-  std::fill(d.rstd.begin(), d.rstd.end(), 0.0F);
+  std::vector<float>&mean = d.mean.host(), &rstd = d.rstd.host();
+  std::fill(mean.begin(), mean.end(), 0.0F);
+  std::fill(rstd.begin(), rstd.end(), 0.0F);
   const auto n = static_cast<float>(d.width);
-  for (std::int64_t i = 0; i < d.rows * d.width; ++i) d.mean[i / d.width] += d.x[i] / n;
+  for (std::int64_t i = 0; i < d.rows * d.width; ++i) mean[i / d.width] += d.x[i] / n;
   for (std::int64_t i = 0; i < d.rows * d.width; ++i) {
-    const float centred = d.x[i] - d.mean[i / d.width];
-    d.rstd[i / d.width] += centred * centred / n;
+    const float centred = d.x[i] - mean[i / d.width];
+    rstd[i / d.width] += centred * centred / n;
   }
-  for (float& r : d.rstd) r = 1 / std::sqrt(r + 1e-5F);
+  for (float& r : rstd) r = 1 / std::sqrt(r + 1e-5F);
   for (std::int64_t i = 0; i < d.rows * d.width; ++i) {
-    d.y[i] = (d.x[i] - d.mean[i / d.width]) * d.rstd[i / d.width] * d.gamma[i % d.width] +
+    d.y[i] = (d.x[i] - mean[i / d.width]) * rstd[i / d.width] * d.gamma[i % d.width] +
              d.beta[i % d.width];
   }
 }
@@ -73,7 +79,7 @@ template <bool kOnePass>
 void rowwise(Data& d) {
   const auto n = static_cast<float>(d.width);
   for (std::int64_t r = 0; r < d.rows; ++r) {
-    const float* x = d.x.data() + r * d.width;
+    const float* x = &d.x[r * d.width];
     float sum = 0, squares = 0;
     for (std::int64_t j = 0; j < d.width; ++j) {
       sum += x[j];
@@ -90,33 +96,35 @@ void rowwise(Data& d) {
   }
 }
 
-template <class F>
-void ladder(benchmark::State& state, F step) {
-  Data d(state);
-  naive(d);
-  const auto expected = d.y;
-  step(d);
-  if (!agree(state, d.y, expected, 1e-4)) return;
-  for (auto _ : state) {
-    step(d);
-    benchmark::DoNotOptimize(d.y.data());
-    benchmark::ClobberMemory();
-  }
-  count(state, d.forward());
-}
-void forward_naive(benchmark::State& state) { ladder(state, naive); }
-void forward_rowwise(benchmark::State& state) { ladder(state, rowwise<false>); }
-void forward_one_pass(benchmark::State& state) { ladder(state, rowwise<true>); }
-void forward_fused(benchmark::State& state) {
-  ladder(state, [](Data& d) { run({}, d.forward()); });
+bool matches_naive(benchmark::State& state, Data& d) {
+  Data plain(state);
+  naive(plain);
+  return agree(state, d.y, plain.y.host(), 1e-4);
 }
 
-/// dx, dgamma, dbeta by plain loops.
-void naive_backward(const Data& d, std::vector<float>& dx, std::vector<float>& dgamma,
-                    std::vector<float>& dbeta) {
-  dx.assign(d.x.size(), 0);
-  dgamma.assign(d.width, 0);
-  dbeta.assign(d.width, 0);
+void forward(benchmark::State& state) {
+  Data d(state);
+  measure(state, d.forward(), [&] { return matches_naive(state, d); });
+}
+
+Function rung(void (*step)(Data&)) {
+  return [step](benchmark::State& state) {
+    Data d(state);
+    step(d);
+    if (matches_naive(state, d))
+      time_calls(
+          state, [&] { step(d); }, cost_of(d.forward()));
+  };
+}
+
+struct Gradients {
+  std::vector<float> dx;
+  std::vector<double> dgamma, dbeta;
+};
+
+Gradients naive_backward(const Data& d) {
+  Gradients result{std::vector<float>(d.rows * d.width), std::vector<double>(d.width),
+                   std::vector<double>(d.width)};
   for (std::int64_t r = 0; r < d.rows; ++r) {
     float g = 0, gn = 0;
     for (std::int64_t j = 0; j < d.width; ++j) {
@@ -124,108 +132,95 @@ void naive_backward(const Data& d, std::vector<float>& dx, std::vector<float>& d
       const float n = (d.x[i] - d.mean[r]) * d.rstd[r];
       g += d.gamma[j] * d.dy[i] / static_cast<float>(d.width);
       gn += d.gamma[j] * d.dy[i] * n / static_cast<float>(d.width);
-      dgamma[j] += d.dy[i] * n;
-      dbeta[j] += d.dy[i];
+      result.dgamma[j] += d.dy[i] * n;
+      result.dbeta[j] += d.dy[i];
     }
     for (std::int64_t j = 0; j < d.width; ++j) {
       const std::int64_t i = r * d.width + j;
-      dx[i] = d.rstd[r] * (d.gamma[j] * d.dy[i] - g - (d.x[i] - d.mean[r]) * d.rstd[r] * gn);
+      result.dx[i] = d.rstd[r] * (d.gamma[j] * d.dy[i] - g - (d.x[i] - d.mean[r]) * d.rstd[r] * gn);
     }
   }
+  return result;
 }
 
 void backward_naive(benchmark::State& state) {
   Data d(state);
-  run({}, d.forward());
-  for (auto _ : state) {
-    naive_backward(d, d.dx, d.dgamma, d.dbeta);
-    benchmark::ClobberMemory();
-  }
-  count(state, d.backward());
+  kernels::run({}, d.forward());
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive_backward(d)); }, cost_of(d.backward()));
 }
 
-void backward_fused(benchmark::State& state) {
+bool backward_is_right(benchmark::State& state, Data& d, bool arrived) {
+  d.mean.fetch(), d.rstd.fetch();
+  Gradients expected = naive_backward(d);
+  for (std::size_t i = 0; arrived && i < expected.dx.size(); ++i) expected.dx[i] += d.arrived[i];
+  const double tolerance = 1e-3 * std::sqrt(static_cast<double>(d.rows));
+  return agree(state, d.dx, expected.dx, 1e-3) &&
+         agree(state, d.dgamma, expected.dgamma, tolerance) &&
+         agree(state, d.dbeta, expected.dbeta, tolerance);
+}
+
+void backward(benchmark::State& state) {
   Data d(state);
-  run({}, d.forward());
-  run({}, d.backward());
-  std::vector<float> dx, dgamma, dbeta;
-  naive_backward(d, dx, dgamma, dbeta);
-  if (!agree(state, d.dx, dx, 1e-3) || !agree(state, d.dgamma, dgamma, 2e-2) ||
-      !agree(state, d.dbeta, dbeta, 2e-2)) {
-    return;
-  }
-  for (auto _ : state) run({}, d.backward());
-  count(state, d.backward());
+  run(device(), d.forward());
+  measure(state, d.backward(), [&] { return backward_is_right(state, d, false); });
 }
 
-template <class Step>
-void of_sum(benchmark::State& state, Step step) {
-  Data d(state), plain(state);
-  for (std::size_t i = 0; i < d.x.size(); ++i) plain.x[i] += plain.residual[i];
+bool sum_is_right(benchmark::State& state, Data& d) {
+  Data plain(state);
+  for (std::int64_t i = 0; i < plain.x.size(); ++i) plain.x[i] += plain.residual[i];
   naive(plain);
-  step(d);
-  if (!agree(state, d.y, plain.y, 1e-4) || !agree(state, d.sum, plain.x, 0)) return;
-  for (auto _ : state) step(d);
-  count(state, d.of_sum());
+  return agree(state, d.sum, plain.x.host(), 0) && agree(state, d.y, plain.y.host(), 1e-4);
 }
-void of_sum_fused(benchmark::State& state) {
-  of_sum(state, [](Data& d) { run({}, d.of_sum()); });
+
+void of_sum(benchmark::State& state) {
+  Data d(state);
+  measure(state, d.forward_of_sum(), [&] { return sum_is_right(state, d); });
 }
-void of_sum_two_kernels(benchmark::State& state) {
-  of_sum(state, [](Data& d) {
+void of_sum_in_two(benchmark::State& state) {
+  Data d(state);
+  auto norm = d.forward();
+  norm.x = d.sum.data();
+  const auto step = [&] {
     run({}, Binary<float>{BinaryOperation::add, d.x.data(), d.residual.data(), d.sum.data(), 1,
                           d.rows * d.width});
-    auto args = d.forward();
-    args.x = d.sum.data();
-    run({}, args);
-  });
+    run({}, norm);
+  };
+  step();
+  if (sum_is_right(state, d)) time_calls(state, step, cost_of(d.forward_of_sum()));
 }
 
-template <class Step>
-void backward_arrived(benchmark::State& state, Step step) {
+void arrived(benchmark::State& state) {
+  Data d(state);
+  run(device(), d.forward());
+  measure(state, d.backward_arrived(), [&] { return backward_is_right(state, d, true); });
+}
+void arrived_in_two(benchmark::State& state) {
   Data d(state);
   run({}, d.forward());
-  std::vector<float> dx, dgamma, dbeta;
-  naive_backward(d, dx, dgamma, dbeta);
-  for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += d.arrived[i];
-  step(d);
-  if (!agree(state, d.dx, dx, 1e-3)) return;
-  for (auto _ : state) step(d);
-  auto args = d.backward();
-  args.arrived = d.arrived.data();
-  count(state, args);
-}
-void backward_arrived_fused(benchmark::State& state) {
-  backward_arrived(state, [](Data& d) {
-    auto args = d.backward();
-    args.arrived = d.arrived.data();
-    run({}, args);
-  });
-}
-void backward_arrived_two_kernels(benchmark::State& state) {
-  backward_arrived(state, [](Data& d) {
+  const auto step = [&] {
     run({}, d.backward());
     run({}, Axpy<float>{1.0F, d.arrived.data(), d.dx.data(), d.rows * d.width});
-  });
+  };
+  step();
+  if (backward_is_right(state, d, true)) time_calls(state, step, cost_of(d.backward_arrived()));
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"rows", "width"})
-      ->Args({2400, 30})
-      ->Args({2400, 150})
-      ->Args({600, 1024})
-      ->Unit(benchmark::kMicrosecond);
-}
-BENCHMARK(forward_naive)->Apply(sizes);
-BENCHMARK(forward_rowwise)->Apply(sizes);
-BENCHMARK(forward_one_pass)->Apply(sizes);
-BENCHMARK(forward_fused)->Apply(sizes);
-BENCHMARK(backward_naive)->Apply(sizes);
-BENCHMARK(backward_fused)->Apply(sizes);
-BENCHMARK(of_sum_two_kernels)->Apply(sizes)->UseRealTime();
-BENCHMARK(of_sum_fused)->Apply(sizes)->UseRealTime();
-BENCHMARK(backward_arrived_two_kernels)->Apply(sizes)->UseRealTime();
-BENCHMARK(backward_arrived_fused)->Apply(sizes)->UseRealTime();
+const Table kTable = {{"rows", "width"},
+                      {{537, 150}, {2400, 30}, {2400, 150}, {600, 1024}},
+                      {{1 << 18, 150}, {1 << 16, 1024}}};
+const Register registered{{
+    kernel<LayerNormForward<float>>(kTable, forward),
+    peer<LayerNormForward<float>>("naive", kTable, rung(naive)),
+    peer<LayerNormForward<float>>("rowwise", kTable, rung(rowwise<false>)),
+    peer<LayerNormForward<float>>("one_pass", kTable, rung(rowwise<true>)),
+    kernel<LayerNormBackward<float>>(kTable, backward),
+    peer<LayerNormBackward<float>>("naive", kTable, backward_naive),
+    kernel<LayerNormForward<float>>(kTable, of_sum, "of_sum"),
+    peer<LayerNormForward<float>>("two_kernels", kTable, of_sum_in_two, "of_sum"),
+    kernel<LayerNormBackward<float>>(kTable, arrived, "arrived"),
+    peer<LayerNormBackward<float>>("two_kernels", kTable, arrived_in_two, "arrived"),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

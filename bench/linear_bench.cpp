@@ -1,11 +1,12 @@
-// The linear layer with bias and gelu fused behind the product against product, bias and gelu as
-// three passes over the result; and its activation gradient with the bias gradient in one pass
-// against two. With relu (or nothing) and dropout: all behind the product against dropout as a
-// kernel of its own, and the gradients likewise. In bf16 the rounding of x and weight is counted;
-// on a CPU that only costs time.
+// The linear layer with what follows the product fused behind it (gelu; relu, or nothing, with
+// dropout) against separate passes over the result; and the gradient of what follows, with the bias
+// gradient in the same pass, likewise. The product in bf16 too: on a GPU to see what tensor cores
+// gain, on a CPU, with the rounding of its factors, to see what it costs.
 #include "kernels/matrix/linear.h"
 
-#include "bench/compare.h"
+#include <algorithm>
+
+#include "bench/harness.h"
 #include "kernels/dropout/dropout.h"
 #include "kernels/elementwise/binary.h"
 #include "kernels/elementwise/round.h"
@@ -17,51 +18,110 @@ namespace {
 
 using namespace bench;
 
-struct Data {
-  std::int64_t rows, in, out;
-  std::vector<float> x, weight, bias, y, dy, dz, sums;
-  std::vector<double> workspace;
-  std::vector<BFloat16> x_rounded, weight_rounded;
+/// What follows the product.
+struct Form {
+  std::string name;
+  Activation activation;
+  DropoutMask dropout = {};
 
-  explicit Data(benchmark::State& state)
-      : rows(state.range(0)),
+  float keep(std::int64_t i) const {
+    if (dropout.p == 0) return 1;
+    return dropout.stream.uniform(i) >= dropout.p ? static_cast<float>(dropout.scale()) : 0.0F;
+  }
+  double forward(double z) const {
+    if (activation == Activation::gelu) return z * 0.5 * std::erfc(-z / std::sqrt(2.0));
+    return activation == Activation::relu ? std::max(z, 0.0) : z;
+  }
+  double derivative(double z) const {
+    if (activation == Activation::relu) return z > 0 ? 1 : 0;
+    if (activation == Activation::none) return 1;
+    return 0.5 * std::erfc(-z / std::sqrt(2.0)) + z * std::exp(-z * z / 2) / 2.5066282746;
+  }
+};
+const DropoutMask kDropout{0.3, {.seed = 5, .step = 1, .site = 2}};
+const Form kGelu{"gelu", Activation::gelu}, kRelu{"relu_dropout", Activation::relu, kDropout},
+    kNone{"dropout", Activation::none, kDropout};
+
+/// T: of x and weight, f32 or bf16.
+template <class T>
+struct Data {
+  Form form;
+  std::int64_t rows, in, out;
+  Array<T> x, weight;
+  Array<float> bias, y, z, saved, dy, dz, sums;
+  Array<double> workspace;
+
+  Data(const benchmark::State& state, const Form& f)
+      : form(f),
+        rows(state.range(0)),
         in(state.range(1)),
         out(state.range(2)),
-        x(normals(rows * in, 1)),
-        weight(normals(out * in, 2)),
+        x(normals_of<T>(rows * in, 1)),
+        weight(normals_of<T>(out * in, 2)),
         bias(normals(out, 3)),
         y(rows * out),
+        z(normals(rows * out, 5)),  // for backward
+        saved(z),
         dy(normals(rows * out, 4)),
         dz(rows * out),
         sums(out),
-        workspace(ActivationBackward<float>::workspace_size(rows, out)),
-        x_rounded(rows * in),
-        weight_rounded(out * in) {}
+        workspace(ActivationBackward<float>::workspace_size(rows, out)) {
+    if (form.activation != Activation::relu) return;
+    for (std::int64_t i = 0; i < z.size(); ++i) saved[i] = std::max(z[i], 0.0F) * form.keep(i);
+  }
 
-  LinearForward<float> forward() {
-    return {x.data(), weight.data(), bias.data(), Activation::gelu, nullptr, y.data(), rows, in,
-            out};
+  LinearForward<T> forward() {
+    return {.x = x.data(),
+            .weight = weight.data(),
+            .bias = bias.data(),
+            .activation = form.activation,
+            .pre_activation = nullptr,
+            .y = y.data(),
+            .rows = rows,
+            .in = in,
+            .out = out,
+            .dropout = form.dropout};
   }
   ActivationBackward<float> backward() {
-    return {Activation::gelu, dy.data(),       y.data(), dz.data(), rows, out,
-            sums.data(),      workspace.data()};
+    return {.activation = form.activation,
+            .dy = dy.data(),
+            .saved = saved.data(),
+            .dx = dz.data(),
+            .rows = rows,
+            .width = out,
+            .column_sums = sums.data(),
+            .workspace = workspace.data(),
+            .dropout = form.dropout};
   }
 };
 
-std::vector<float> naive(const Data& d) {
+template <class T>
+bool forward_is_right(benchmark::State& state, Data<T>& d) {
   std::vector<float> y(d.rows * d.out);
   for (std::int64_t r = 0; r < d.rows; ++r) {
     for (std::int64_t o = 0; o < d.out; ++o) {
       double sum = d.bias[o];
       for (std::int64_t i = 0; i < d.in; ++i)
-        sum += static_cast<double>(d.x[r * d.in + i]) * d.weight[o * d.in + i];
-      y[r * d.out + o] = static_cast<float>(sum * 0.5 * std::erfc(-sum / std::sqrt(2.0)));
+        sum += as_double(d.x[r * d.in + i]) * as_double(d.weight[o * d.in + i]);
+      const std::int64_t at = r * d.out + o;
+      y[at] = static_cast<float>(d.form.forward(sum) * d.form.keep(at));
     }
   }
-  return y;
+  return agree(state, d.y, y, 1e-3);
 }
 
-void three_passes(Data& d) {
+bool backward_is_right(benchmark::State& state, Data<float>& d) {
+  std::vector<double> dz(d.dz.size()), sums(d.out);
+  for (std::size_t i = 0; i < dz.size(); ++i) {
+    dz[i] = d.dy[i] * d.form.keep(i) * d.form.derivative(d.z[i]);
+    sums[i % d.out] += dz[i];
+  }
+  return agree(state, d.dz, dz, 1e-5) &&
+         agree(state, d.sums, sums, 2e-4 * std::sqrt(static_cast<double>(d.rows)));
+}
+
+/// Product, bias and gelu.
+void gelu_in_three_passes(Data<float>& d) {
   run({}, Gemm<float>{.transpose_b = true,
                       .m = d.rows,
                       .n = d.out,
@@ -77,121 +137,103 @@ void three_passes(Data& d) {
   run({}, ActivationForward<float>{Activation::gelu, d.y.data(), d.y.data(), d.rows * d.out});
 }
 
-void bf16(Data& d) {
-  run({}, RoundToBFloat16<float>{d.x.data(), d.x_rounded.data(), d.rows * d.in});
-  run({}, RoundToBFloat16<float>{d.weight.data(), d.weight_rounded.data(), d.out * d.in});
-  run({}, LinearForward<BFloat16>{d.x_rounded.data(), d.weight_rounded.data(), d.bias.data(),
-                                  Activation::gelu, nullptr, d.y.data(), d.rows, d.in, d.out});
-}
-
-template <class Step>
-void forward(benchmark::State& state, Step step, double tolerance) {
-  Data d(state);
-  step(d);
-  if (!agree(state, d.y, naive(d), tolerance)) return;
-  for (auto _ : state) step(d);
-  count(state, d.forward());
-}
-
-template <class Step>
-void backward(benchmark::State& state, Step step) {
-  Data d(state);
-  d.y = normals(d.rows * d.out, 5);  // the pre-activation
-  step(d);
-  std::vector<float> dz(d.dz.size()), sums(d.out);
-  for (std::size_t i = 0; i < dz.size(); ++i) {
-    const double z = d.y[i];
-    dz[i] = static_cast<float>(
-        d.dy[i] * (0.5 * std::erfc(-z / std::sqrt(2.0)) + z * std::exp(-z * z / 2) / 2.5066282746));
-    sums[i % d.out] += dz[i];
-  }
-  if (!agree(state, d.dz, dz, 1e-5) || !agree(state, d.sums, sums, 1e-2)) return;
-  for (auto _ : state) step(d);
-  count(state, d.backward());
-}
-
-const DropoutMask kMask{0.3, {.seed = 5, .step = 1, .site = 2}};
-
-LinearForward<float> forward_of(Data& d, Activation activation, const DropoutMask& mask) {
+/// All but dropout, and dropout; not in place, since the tape does not overwrite what was saved.
+void dropout_apart(Data<float>& d) {
   auto args = d.forward();
-  args.activation = activation;
-  args.dropout = mask;
-  return args;
-}
-/// Its result goes where it is given, since ops of the tape do not overwrite what was saved.
-void dropped_forward_apart(Data& d, Activation activation, std::vector<float>& y) {
-  run({}, forward_of(d, activation, {}));
-  run({}, Dropout<float>{d.y.data(), y.data(), d.rows * d.out, kMask.p, kMask.stream});
+  args.dropout = {};
+  args.y = d.z.data();
+  run({}, args);
+  run({}, Dropout<float>{d.z.data(), d.y.data(), d.y.size(), kDropout.p, kDropout.stream});
 }
 
-void dropped_forward(benchmark::State& state, Activation activation, bool fused) {
-  Data d(state);
-  std::vector<float> y(d.y.size());
-  dropped_forward_apart(d, activation, y);
-  run({}, forward_of(d, activation, kMask));
-  if (!agree(state, d.y, y, 0)) return;
-  for (auto _ : state) {
-    fused ? run({}, forward_of(d, activation, kMask)) : dropped_forward_apart(d, activation, y);
-  }
-  count(state, forward_of(d, activation, kMask));
-}
-
-ActivationBackward<float> backward_of(Data& d, Activation activation, const DropoutMask& mask) {
+/// The gradient, and then its sums.
+void gelu_backward_in_two_passes(Data<float>& d) {
   auto args = d.backward();
-  args.activation = activation;
-  args.dropout = mask;
-  return args;
+  args.column_sums = nullptr;
+  run({}, args);
+  run({}, SumOverRows<float>{1.0, d.dz.data(), nullptr, d.sums.data(), d.workspace.data(), d.rows,
+                             d.out});
 }
-void dropped_backward_apart(Data& d, Activation activation, std::vector<float>& between) {
-  run({}, Dropout<float>{d.dy.data(), between.data(), d.rows * d.out, kMask.p, kMask.stream});
-  auto args = backward_of(d, activation, {});
-  args.dy = between.data();
+
+/// Dropout's gradient, and then the rest.
+void dropout_backward_apart(Data<float>& d) {
+  run({}, Dropout<float>{d.dy.data(), d.y.data(), d.y.size(), kDropout.p, kDropout.stream});
+  auto args = d.backward();
+  args.dropout = {};
+  args.dy = d.y.data();
   run({}, args);
 }
 
-void dropped_backward(benchmark::State& state, Activation activation, bool fused) {
-  Data d(state);
-  std::vector<float> between(d.dy.size());
-  run({}, forward_of(d, activation, {}));
-  dropped_backward_apart(d, activation, between);
-  const auto dz = d.dz, sums = d.sums;
-  auto dropped = d.y;
-  run({}, Dropout<float>{d.y.data(), dropped.data(), d.rows * d.out, kMask.p, kMask.stream});
-  if (fused) d.y = dropped;
-  const auto step = [&] {
-    fused ? run({}, backward_of(d, activation, kMask))
-          : dropped_backward_apart(d, activation, between);
+template <class T>
+Function forward(const Form& form) {
+  return [form](benchmark::State& state) {
+    Data<T> d(state, form);
+    measure(state, d.forward(), [&] { return forward_is_right(state, d); });
   };
-  step();
-  if (!agree(state, d.dz, dz, 0) || !agree(state, d.sums, sums, 0)) return;
-  for (auto _ : state) step();
-  count(state, backward_of(d, activation, kMask));
+}
+Function backward(const Form& form) {
+  return [form](benchmark::State& state) {
+    Data<float> d(state, form);
+    measure(state, d.backward(), [&] { return backward_is_right(state, d); });
+  };
+}
+Function forward_apart(const Form& form, void (*step)(Data<float>&)) {
+  return [form, step](benchmark::State& state) {
+    Data<float> d(state, form);
+    step(d);
+    if (!forward_is_right(state, d)) return;
+    time_calls(
+        state, [&] { step(d); }, cost_of(d.forward()));
+  };
+}
+Function backward_apart(const Form& form, void (*step)(Data<float>&)) {
+  return [form, step](benchmark::State& state) {
+    Data<float> d(state, form);
+    step(d);
+    if (!backward_is_right(state, d)) return;
+    time_calls(
+        state, [&] { step(d); }, cost_of(d.backward()));
+  };
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->Args({48, 150, 256})->Args({480, 256, 256})->Args({2400, 150, 600})->UseRealTime();
+void forward_and_rounding(benchmark::State& state) {
+  const Data<float> wide(state, kGelu);
+  Data<BFloat16> d(state, kGelu);
+  Array<float> x = wide.x, weight = wide.weight;
+  const auto step = [&] {
+    run({}, RoundToBFloat16<float>{x.data(), d.x.data(), x.size()});
+    run({}, RoundToBFloat16<float>{weight.data(), d.weight.data(), weight.size()});
+    run({}, d.forward());
+  };
+  step();
+  if (forward_is_right(state, d)) time_calls(state, step, cost_of(d.forward()));
 }
-BENCHMARK_CAPTURE(
-    forward, fused, [](Data& d) { run({}, d.forward()); }, 1e-3)
-    ->Apply(sizes);
-BENCHMARK_CAPTURE(forward, three_passes, three_passes, 1e-3)->Apply(sizes);
-BENCHMARK_CAPTURE(forward, bf16, bf16, 0.5)->Apply(sizes);  // 2^-7 of sums of products of normals
-BENCHMARK_CAPTURE(backward, fused, [](Data& d) { run({}, d.backward()); })->Apply(sizes);
-BENCHMARK_CAPTURE(backward, two_passes, [](Data& d) {
-  auto activation = d.backward();
-  activation.column_sums = nullptr;
-  run({}, activation);
-  run({}, SumOverRows<float>{1.0, d.dz.data(), nullptr, d.sums.data(), d.workspace.data(), d.rows,
-                             d.out});
-})->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_forward, relu_apart, Activation::relu, false)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_forward, relu_fused, Activation::relu, true)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_forward, none_apart, Activation::none, false)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_forward, none_fused, Activation::none, true)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_backward, relu_apart, Activation::relu, false)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_backward, relu_fused, Activation::relu, true)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_backward, none_apart, Activation::none, false)->Apply(sizes);
-BENCHMARK_CAPTURE(dropped_backward, none_fused, Activation::none, true)->Apply(sizes);
+
+const Table kTable = {{"rows", "in", "out"},
+                      {{48, 150, 256}, {480, 256, 256}, {2400, 150, 600}},
+                      {{38400, 150, 256}}};
+const Register registered = [] {
+  using Forward = LinearForward<float>;
+  using Backward = ActivationBackward<float>;
+  std::vector<Entry> all = {
+      peer<Forward>("three_passes", kTable, forward_apart(kGelu, gelu_in_three_passes), "gelu"),
+      peer<Backward>("two_passes", kTable, backward_apart(kGelu, gelu_backward_in_two_passes),
+                     "gelu"),
+      kernel<LinearForward<BFloat16>>(kTable, forward<BFloat16>(kGelu), "gelu"),
+      peer<LinearForward<BFloat16>>("with_rounding", kTable, forward_and_rounding, "gelu"),
+  };
+  for (const Form& form : {kGelu, kRelu, kNone}) {
+    all.push_back(kernel<Forward>(kTable, forward<float>(form), form.name));
+    all.push_back(kernel<Backward>(kTable, backward(form), form.name));
+  }
+  for (const Form& form : {kRelu, kNone}) {
+    all.push_back(
+        peer<Forward>("dropout_apart", kTable, forward_apart(form, dropout_apart), form.name));
+    all.push_back(peer<Backward>("dropout_apart", kTable,
+                                 backward_apart(form, dropout_backward_apart), form.name));
+  }
+  return Register(std::move(all));
+}();
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -1,7 +1,10 @@
-// Reductions against plain f32 loops (which the kernel beats in accuracy too: it sums in f64).
+// Reductions and their adjoint against plain f32 loops (which the kernels beat in accuracy too:
+// they sum in f64).
 #include "kernels/reduce/sum.h"
 
-#include "bench/compare.h"
+#include <algorithm>
+
+#include "bench/harness.h"
 
 namespace cmir::kernels {
 namespace {
@@ -10,8 +13,8 @@ using namespace bench;
 
 struct Data {
   std::int64_t rows, width;
-  std::vector<float> x, y;
-  std::vector<double> workspace;
+  Array<float> x, y;
+  Array<double> workspace;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -27,54 +30,64 @@ struct Data {
   SumOverColumns<float> over_columns() { return {1.0, x.data(), y.data(), rows, width}; }
 };
 
-void naive_all(Data& d) {
-  float sum = 0;
+template <class Sum>
+std::vector<Sum> naive_all(const Data& d) {
+  Sum sum = 0;
   for (const float x : d.x) sum += x;
-  d.y[0] = sum;
+  return {sum};
 }
-void naive_over_rows(Data& d) {
-  std::fill_n(d.y.begin(), d.width, 0.0F);
+template <class Sum>
+std::vector<Sum> naive_over_rows(const Data& d) {
+  std::vector<Sum> sums(d.width);
   for (std::int64_t i = 0; i < d.rows; ++i) {
-    for (std::int64_t j = 0; j < d.width; ++j) d.y[j] += d.x[i * d.width + j];
+    for (std::int64_t j = 0; j < d.width; ++j) sums[j] += d.x[i * d.width + j];
   }
+  return sums;
 }
-void naive_over_columns(Data& d) {
+template <class Sum>
+std::vector<Sum> naive_over_columns(const Data& d) {
+  std::vector<Sum> sums(d.rows);
   for (std::int64_t i = 0; i < d.rows; ++i) {
-    float sum = 0;
-    for (std::int64_t j = 0; j < d.width; ++j) sum += d.x[i * d.width + j];
-    d.y[i] = sum;
+    for (std::int64_t j = 0; j < d.width; ++j) sums[i] += d.x[i * d.width + j];
   }
+  return sums;
 }
 
-template <class Args, class Naive>
-void reduce(benchmark::State& state, Args (Data::*args)(), Naive naive, bool kernel) {
-  Data d(state);
-  naive(d);
-  const auto expected = d.y;
-  run({}, (d.*args)());
-  if (!agree(state, d.y, expected, 1.0)) return;  // the plain f32 sum is that far off
-  for (auto _ : state) {
-    if (kernel) {
-      run({}, (d.*args)());
-    } else {
-      naive(d);
-    }
-    benchmark::ClobberMemory();
-  }
-  count(state, (d.*args)());
+const Table kTable = {
+    {"rows", "width"}, {{48, 150}, {480, 256}, {2400, 600}}, {{1 << 18, 150}, {1 << 16, 1024}}};
+
+template <class Args>
+std::vector<Entry> both(Args (Data::*args)(), std::vector<double> (*exact)(const Data&),
+                        std::vector<float> (*naive)(const Data&)) {
+  const auto kernel_benchmark = [=](benchmark::State& state) {
+    Data d(state);
+    measure(state, (d.*args)(),
+            [&] { return agree(state, d.y, exact(d), 1e-5 * std::sqrt(d.x.size())); });
+  };
+  const auto naive_benchmark = [=](benchmark::State& state) {
+    Data d(state);
+    time_calls(
+        state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of((d.*args)()));
+  };
+  return {kernel<Args>(kTable, kernel_benchmark), peer<Args>("naive", kTable, naive_benchmark)};
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->Args({48, 150})->Args({480, 256})->Args({2400, 600})->UseRealTime();
+void broadcast(benchmark::State& state) {
+  const std::int64_t rows = state.range(0), width = state.range(1);
+  Array<float> x(normals(width, 1)), y(rows * width);
+  measure(state, Broadcast<float>{0.5, x.data(), 0, 1, y.data(), rows, width}, [&] {
+    std::vector<float> expected(y.size());
+    for (std::int64_t i = 0; i < y.size(); ++i) expected[i] = 0.5F * x[i % width];
+    return agree(state, y, expected, 0);
+  });
 }
-BENCHMARK_CAPTURE(reduce, all, &Data::all, naive_all, true)->Apply(sizes);
-BENCHMARK_CAPTURE(reduce, all_naive, &Data::all, naive_all, false)->Apply(sizes);
-BENCHMARK_CAPTURE(reduce, over_rows, &Data::over_rows, naive_over_rows, true)->Apply(sizes);
-BENCHMARK_CAPTURE(reduce, over_rows_naive, &Data::over_rows, naive_over_rows, false)->Apply(sizes);
-BENCHMARK_CAPTURE(reduce, over_columns, &Data::over_columns, naive_over_columns, true)
-    ->Apply(sizes);
-BENCHMARK_CAPTURE(reduce, over_columns_naive, &Data::over_columns, naive_over_columns, false)
-    ->Apply(sizes);
+
+const Register sum_all{both<SumAll<float>>(&Data::all, naive_all<double>, naive_all<float>)};
+const Register sum_over_rows{
+    both<SumOverRows<float>>(&Data::over_rows, naive_over_rows<double>, naive_over_rows<float>)};
+const Register sum_over_columns{both<SumOverColumns<float>>(
+    &Data::over_columns, naive_over_columns<double>, naive_over_columns<float>)};
+const Register broadcasts{{kernel<Broadcast<float>>(kTable, broadcast)}};
 
 }  // namespace
 }  // namespace cmir::kernels

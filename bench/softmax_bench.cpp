@@ -1,7 +1,9 @@
 // Masked softmax against plain loops.
 #include "kernels/softmax/softmax.h"
 
-#include "bench/compare.h"
+#include <algorithm>
+
+#include "bench/harness.h"
 
 namespace cmir::kernels {
 namespace {
@@ -10,8 +12,8 @@ using namespace bench;
 
 struct Data {
   std::int64_t rows, width;
-  std::vector<std::int64_t> lengths;
-  std::vector<float> x, dy, y, dx;
+  Array<std::int64_t> lengths;
+  Array<float> x, dy, y, dx;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -29,19 +31,20 @@ struct Data {
   }
 };
 
-void naive(const Data& d, std::vector<float>& y) {
-  y.assign(d.x.size(), 0);
+std::vector<float> naive(const Data& d) {
+  std::vector<float> y(d.rows * d.width);
   for (std::int64_t r = 0; r < d.rows; ++r) {
-    const float* x = d.x.data() + r * d.width;
+    const float* x = &d.x[r * d.width];
     float* out = y.data() + r * d.width;
     const float maximum = *std::max_element(x, x + d.lengths[r]);
     float sum = 0;
     for (std::int64_t j = 0; j < d.lengths[r]; ++j) sum += out[j] = std::exp(x[j] - maximum);
     for (std::int64_t j = 0; j < d.lengths[r]; ++j) out[j] /= sum;
   }
+  return y;
 }
-void naive_backward(const Data& d, std::vector<float>& dx) {
-  dx.assign(d.x.size(), 0);
+std::vector<float> naive_backward(const Data& d) {
+  std::vector<float> dx(d.rows * d.width);
   for (std::int64_t r = 0; r < d.rows; ++r) {
     float dot = 0;
     for (std::int64_t j = 0; j < d.width; ++j) dot += d.y[r * d.width + j] * d.dy[r * d.width + j];
@@ -49,56 +52,40 @@ void naive_backward(const Data& d, std::vector<float>& dx) {
       dx[r * d.width + j] = d.y[r * d.width + j] * (d.dy[r * d.width + j] - dot);
     }
   }
+  return dx;
 }
 
 void forward_naive(benchmark::State& state) {
   Data d(state);
-  for (auto _ : state) {
-    naive(d, d.y);
-    benchmark::ClobberMemory();
-  }
-  count(state, d.forward());
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.forward()));
 }
 void forward(benchmark::State& state) {
   Data d(state);
-  run({}, d.forward());
-  std::vector<float> expected;
-  naive(d, expected);
-  if (!agree(state, d.y, expected, 1e-6)) return;
-  for (auto _ : state) run({}, d.forward());
-  count(state, d.forward());
+  measure(state, d.forward(), [&] { return agree(state, d.y, naive(d), 1e-6); });
 }
 void backward_naive(benchmark::State& state) {
   Data d(state);
   run({}, d.forward());
-  for (auto _ : state) {
-    naive_backward(d, d.dx);
-    benchmark::ClobberMemory();
-  }
-  count(state, d.backward());
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive_backward(d)); }, cost_of(d.backward()));
 }
 void backward(benchmark::State& state) {
   Data d(state);
-  run({}, d.forward());
-  run({}, d.backward());
-  std::vector<float> expected;
-  naive_backward(d, expected);
-  if (!agree(state, d.dx, expected, 1e-5)) return;
-  for (auto _ : state) run({}, d.backward());
-  count(state, d.backward());
+  run(device(), d.forward());
+  d.y.fetch();
+  measure(state, d.backward(), [&] { return agree(state, d.dx, naive_backward(d), 1e-5); });
 }
 
-void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"rows", "width"})
-      ->Args({12000, 12})
-      ->Args({12000, 50})
-      ->Args({600, 600})
-      ->Unit(benchmark::kMicrosecond);
-}
-BENCHMARK(forward_naive)->Apply(sizes);
-BENCHMARK(forward)->Apply(sizes);
-BENCHMARK(backward_naive)->Apply(sizes);
-BENCHMARK(backward)->Apply(sizes);
+const Table kTable = {{"rows", "width"},
+                      {{2400, 12}, {12000, 12}, {12000, 50}, {600, 600}},
+                      {{1 << 20, 50}, {1 << 16, 600}}};
+const Register registered{{
+    kernel<SoftmaxForward<float>>(kTable, forward),
+    peer<SoftmaxForward<float>>("naive", kTable, forward_naive),
+    kernel<SoftmaxBackward<float>>(kTable, backward),
+    peer<SoftmaxBackward<float>>("naive", kTable, backward_naive),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

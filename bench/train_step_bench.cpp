@@ -1,32 +1,34 @@
-// One training step at the sizes of the paper's MOSI column: forward, every loss, backward, AdamW.
-// The peer is PyTorch:
+// One training step at the sizes of the paper's MOSI column: forward, every loss, backward, AdamW;
+// and at 16 times its batch. The peer is PyTorch:
 //
-//   python3 bench/peers/train_step.py BUILD/bench/train_step_bench
+//   python3 bench/peers/train_step.py BUILD/bench/train_step_bench [--device cuda] [--bf16]
 //
 // runs both on the same weights and batch, compares every loss term and gradient, and only then
 // times them, in turns.
+//
+//   train_step_bench [--device cpu|cuda|simt] [--precision f32|tf32|bf16]
+//                    [--export CASE DTYPE SAMPLES FILE] [--benchmark_...]
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <cstring>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <memory>
 
+#include "autograd/precision.h"
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
 #include "core/philox.h"
 #include "losses/environments.h"
 #include "models/networks/cmir.h"
+#include "models/training/device_steps.h"
 #include "models/training/optimizer.h"
 
 namespace {
 
 using namespace cmir;
-
-/// The paper's MOSI column without dropout, so that the peer computes the same numbers.
-Config config_without_dropout() {
-  Config config = load_config(find_config("mosi"));
-  for (ModalityConfig& modality : config.data.modalities) modality.dropout = 0;
-  return config;
-}
 
 /// Word counts, at most 50, of 48 segments of CMU-MOSI drawn at random: the lengths of word-aligned
 /// audio and video.
@@ -35,7 +37,27 @@ constexpr std::int64_t kMosiLengths[48] = {
     7,  31, 1, 4,  7,  3,  2, 11, 4, 6,  15, 6, 22, 17, 5, 6,  16, 3,  8, 14, 16, 6,  14, 50};
 constexpr std::int64_t kSamples = 48;
 
-enum class Lengths { mosi, full };
+/// What a step computes, and where. `samples`: kSamples, or a multiple, which repeats the lengths.
+struct Problem {
+  std::string lengths;  // mosi_lengths, or all_50_steps: no padding for the peer
+  std::int64_t samples = kSamples;
+  Device device;
+  std::string precision = "f32";  // of products, as the configuration names it
+  DType dtype = DType::f32;
+
+  std::int64_t length(std::int64_t sample) const {
+    return lengths == "mosi_lengths" ? kMosiLengths[sample % kSamples] : 50;
+  }
+};
+
+/// The paper's MOSI column without dropout, so that the peer computes the same numbers.
+Config config_of(const Problem& problem) {
+  Config config = load_config(find_config("mosi"));
+  config.training.device = problem.device.to_string();
+  config.training.precision = problem.precision;
+  for (ModalityConfig& modality : config.data.modalities) modality.dropout = 0;
+  return config;
+}
 
 Tensor normals(const Shape& shape, std::uint64_t seed) {
   Tensor tensor = Tensor::empty(shape);
@@ -46,109 +68,260 @@ Tensor normals(const Shape& shape, std::uint64_t seed) {
 }
 
 struct Step {
+  Problem problem;
   Model model;
-  ModelInput input;
+  ModelInput input;  // on the CPU
+  ModelInput input_on_device;
   AdamW optimizer;
 
-  explicit Step(Lengths lengths, DType dtype = DType::f32)
-      : model(config_without_dropout(),
+  explicit Step(const Problem& p)
+      : problem(p),
+        model(config_of(p),
               {{"text", InputKind::vector, 768, {}},
                {"audio", InputKind::sequence, 74, {}},
                {"video", InputKind::sequence, 47, {}}},
-              1, dtype),
+              1, p.dtype),
         optimizer({{.parameters = model.named_parameters(), .learning_rate = 1e-5}}) {
-    Tensor offsets = Tensor::empty({kSamples + 1}, DType::i64);
+    Tensor offsets = Tensor::empty({p.samples + 1}, DType::i64);
     auto* at = offsets.mutable_data<std::int64_t>();
     at[0] = 0;
-    for (std::int64_t s = 0; s < kSamples; ++s)
-      at[s + 1] = at[s] + (lengths == Lengths::mosi ? kMosiLengths[s] : 50);
-    const std::int64_t rows = at[kSamples];
-    input.modalities["text"] = {normals({kSamples, 768}, 1), {}};
+    for (std::int64_t s = 0; s < p.samples; ++s) at[s + 1] = at[s] + p.length(s);
+    const std::int64_t rows = at[p.samples];
+    input.modalities["text"] = {normals({p.samples, 768}, 1), {}};
     input.modalities["audio"] = {normals({rows, 74}, 2), offsets};
     input.modalities["video"] = {normals({rows, 47}, 3), offsets};
-    input.labels = normals({kSamples}, 4).to(dtype);
+    input.labels = normals({p.samples}, 4).to(p.dtype);
+    input_on_device = input.to(p.device);
   }
 
   LossTerms gradients(std::uint32_t step) {
-    const ForwardOutput output = model.forward(input, Mode::training, {.seed = 7, .step = step});
+    const ForwardOutput output =
+        model.forward(input_on_device, Mode::training, {.seed = 7, .step = step});
     optimizer.zero_gradients();
     backward(output.losses.total);
     return output.losses;
   }
-
-  void run(std::uint32_t step) {
-    benchmark::DoNotOptimize(gradients(step).total.value().item());
-    optimizer.step();
-  }
 };
 
+/// A way to run the steps 0, 1, ... of a Step.
+struct Way {
+  virtual ~Way() = default;
+  /// Gives a step to the device; waits only where the way itself has to.
+  virtual void step() = 0;
+  /// The total loss of the last step; waits for it.
+  virtual double loss() = 0;
+};
+
+/// Op by op.
+class Eager : public Way {
+ public:
+  explicit Eager(Step& step) : step_(step) {}
+  void step() override {
+    total_ = step_.gradients(number_++).total;
+    step_.optimizer.step();
+  }
+  double loss() override { return total_.value().item(); }
+
+ private:
+  Step& step_;
+  std::uint32_t number_ = 0;
+  Variable total_;
+};
+
+/// As the trainer does on a device: recorded and replayed, the report read one step behind.
+class Recorded : public Way {
+ public:
+  explicit Recorded(Step& step)
+      : input_(step.input_on_device),
+        steps_(step.model, step.optimizer, Schedule{},
+               {.seed = 7, .longest = {{"audio", 50}, {"video", 50}}}) {}
+  void step() override {
+    steps_.submit(input_);
+    if (++count_ > DeviceSteps::kStepsBefore && steps_.recorded() == 0)
+      fail(ErrorKind::usage, "train_step", "the step was not recorded: too little memory");
+    while (steps_.pending() > 1) take();
+  }
+  double loss() override {
+    while (steps_.pending() > 0) take();
+    return total_;
+  }
+
+ private:
+  void take() {
+    const DeviceSteps::Report report = steps_.take();
+    if (!report.failure.empty()) fail(ErrorKind::numeric, "train_step", "{}", report.failure);
+    total_ = report.losses.back().second;
+  }
+
+  const ModelInput& input_;
+  DeviceSteps steps_;
+  std::int64_t count_ = 0;
+  double total_ = 0;
+};
+
+using MakeWay = std::function<std::unique_ptr<Way>(Step&)>;
+
+/// How a step can be run, by the name that its benchmarks have: these and the comparison with
+/// PyTorch find a new one by themselves.
+std::vector<std::pair<std::string, MakeWay>> ways(Device device) {
+  std::vector<std::pair<std::string, MakeWay>> all = {
+      {"eager", [](Step& step) { return std::make_unique<Eager>(step); }}};
+  if (!device.is_cpu()) {
+    all.emplace_back("recorded", [](Step& step) { return std::make_unique<Recorded>(step); });
+  }
+  return all;
+}
+
 /// Everything the peer needs to repeat step 0 and compare.
-void export_step(Lengths lengths, DType dtype, const std::string& file) {
-  Step step(lengths, dtype);
+void export_step(const Problem& problem, const std::string& file) {
+  Step step(problem);
   const LossTerms terms = step.gradients(0);
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const auto& [name, modality] : step.input.modalities) {
-    tensors.emplace_back("input." + name, modality.values);
-    if (modality.offsets.defined()) tensors.emplace_back("offsets." + name, modality.offsets);
-  }
-  tensors.emplace_back("labels", step.input.labels);
-  const auto add = [&](const std::string& name, const Variable& term) {
-    tensors.emplace_back("term." + name, term.value().reshape({1}));
+  const auto add = [&](const std::string& name, const Tensor& tensor) {
+    tensors.emplace_back(name, tensor.to(Device{}));
   };
-  add("prediction", terms.prediction);
-  add("total", terms.total);
+  const auto add_term = [&](const std::string& name, const Variable& term) {
+    add("term." + name, term.value().reshape({1}));
+  };
+  for (const auto& [name, modality] : step.input.modalities) {
+    add("input." + name, modality.values);
+    if (modality.offsets.defined()) add("offsets." + name, modality.offsets);
+  }
+  add("labels", step.input.labels);
+  add_term("prediction", terms.prediction);
+  add_term("total", terms.total);
   const auto names = step.model.modalities();
   for (std::size_t m = 0; m < names.size(); ++m) {
     // Variants of zeros are the noise itself: the peer gets the very numbers, since the sign in
     // R_inv's gradient turns on their last bits.
     const RandomStreams streams{.seed = 7, .step = 0};
-    const Variable noise = losses::noise_variants(Variable(Tensor::zeros({kSamples, 150})), 1, 1.0,
-                                                  streams.at(DrawPurpose::environments, m));
-    tensors.emplace_back("noise." + names[m], noise.value().slice(kSamples, 2 * kSamples).clone());
-  }
-  for (std::size_t m = 0; m < names.size(); ++m) {
-    add("invariance." + names[m], terms.invariance[m]);
-    add("decorrelation." + names[m], terms.decorrelation[m]);
-    add("reconstruction." + names[m], terms.reconstruction[m]);
+    const Variable zeros(Tensor::zeros({problem.samples, 150}, DType::f32, problem.device));
+    const Variable noise =
+        losses::noise_variants(zeros, 1, 1.0, streams.at(DrawPurpose::environments, m));
+    add("noise." + names[m], noise.value().slice(problem.samples, 2 * problem.samples).clone());
+    add_term("invariance." + names[m], terms.invariance[m]);
+    add_term("decorrelation." + names[m], terms.decorrelation[m]);
+    add_term("reconstruction." + names[m], terms.reconstruction[m]);
   }
   for (const Parameter& p : step.model.named_parameters()) {
-    tensors.emplace_back("parameter." + p.name, p.variable.value());
-    tensors.emplace_back("gradient." + p.name, p.variable.gradient());
+    add("parameter." + p.name, p.variable.value());
+    add("gradient." + p.name, p.variable.gradient());
   }
   write_safetensors(file, tensors);
 }
 
-void train_step(benchmark::State& state, Lengths lengths) {
-  set_thread_count(static_cast<int>(state.range(0)));
-  Step step(lengths);
-  std::uint32_t number = 0;
-  for (int i = 0; i < 3; ++i) step.run(number++);
-  for (auto _ : state) step.run(number++);
+/// The loss of the last of `count` more steps.
+double run(Way& way, int count) {
+  for (int i = 0; i < count; ++i) way.step();
+  return way.loss();
 }
 
-BENCHMARK_CAPTURE(train_step, mosi_lengths, Lengths::mosi)
-    ->ArgName("threads")
-    ->Arg(1)
-    ->Arg(2)
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
-BENCHMARK_CAPTURE(train_step, all_50_steps, Lengths::full)
-    ->ArgName("threads")
-    ->Arg(1)
-    ->Arg(2)
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
+/// Of a loss, relative: only rounding differs, where a padded batch has another number of rows. On
+/// the host model it is the same to the bit, and other noise is 3e-5 away.
+double tolerance_of(const Problem& problem) {
+  if (problem.device.type == DeviceType::simt) return 1e-5;
+  return problem.precision == "f32" ? 1e-4 : 1e-2;
+}
+
+bool failed = false;
+
+/// The time of a step, by the clock of the host: on a GPU of ten in a row, since reading the loss
+/// waits for it. Before that the loss after the steps that warm up is compared with that of the
+/// same steps op by op.
+void train_step(benchmark::State& state, const Problem& problem, const MakeWay& make_way,
+                int threads) {
+  if (threads > 0) set_thread_count(threads);
+  const int steps = problem.device.type == DeviceType::cuda ? 10 : 1;
+  Step step(problem), plain(problem);
+  const auto way = make_way(step);
+  Eager eager(plain);
+  const int warm_up = 2 * steps + DeviceSteps::kStepsBefore;  // the last one a replay
+  const double loss = run(*way, warm_up), expected = run(eager, warm_up);
+  if (!(std::abs(loss - expected) <= tolerance_of(problem) * std::abs(expected))) {
+    failed = true;
+    return state.SkipWithError(
+        fmt::format("the loss after {} steps is {}, op by op {}", warm_up, loss, expected).c_str());
+  }
+  for (auto _ : state) {
+    const auto begin = std::chrono::steady_clock::now();
+    benchmark::DoNotOptimize(run(*way, steps));
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+    state.SetIterationTime(seconds.count() / steps);
+  }
+}
+
+/// The cases and their batches. On the host model, whose times mean nothing, one small batch.
+std::vector<Problem> problems(Device device, const std::string& precision) {
+  if (device.type == DeviceType::simt) return {{"mosi_lengths", 2, device, precision}};
+  std::vector<Problem> all;
+  for (const char* lengths : {"mosi_lengths", "all_50_steps"}) {
+    for (const std::int64_t samples : {kSamples, 16 * kSamples})
+      all.push_back({lengths, samples, device, precision});
+  }
+  return all;
+}
+
+/// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/recorded/.../samples:768 on a
+/// GPU, where the number of threads matters little.
+void register_benchmarks(Device device, const std::string& precision) {
+  const std::vector<int> thread_counts = device.is_cpu() ? std::vector{1, 2} : std::vector{0};
+  for (const auto& [name, way] : ways(device)) {
+    for (const Problem& problem : problems(device, precision)) {
+      for (const int threads : thread_counts) {
+        std::string title =
+            fmt::format("train_step/{}/{}/samples:{}", name, problem.lengths, problem.samples);
+        if (threads > 0) title += fmt::format("/threads:{}", threads);
+        auto* added = benchmark::RegisterBenchmark(title.c_str(), train_step, problem, way, threads)
+                          ->Unit(benchmark::kMillisecond)
+                          ->UseManualTime();
+        if (device.type == DeviceType::simt) added->Iterations(1);
+      }
+    }
+  }
+}
+
+/// The argument behind `option`, both taken out; or `usual` where there is none.
+std::string take_option(std::vector<std::string>& arguments, std::string_view option,
+                        std::string usual) {
+  const auto at = std::ranges::find(arguments, option);
+  if (at == arguments.end() || at + 1 == arguments.end()) return usual;
+  std::string value = at[1];
+  arguments.erase(at, at + 2);
+  return value;
+}
+
+int run_program(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  const Device device = parse_device(take_option(arguments, "--device", "cpu"));
+  const std::string precision = take_option(arguments, "--precision", "f32");
+  parse_precision(precision);  // for its error
+  require_available(device);
+  if (arguments.size() == 5 && arguments[0] == "--export") {
+    export_step({.lengths = arguments[1],
+                 .samples = std::stoll(arguments[3]),
+                 .device = device,
+                 .precision = precision,
+                 .dtype = arguments[2] == "f64" ? DType::f64 : DType::f32},
+                arguments[4]);
+    return 0;
+  }
+  std::vector<char*> rest{argv[0]};
+  for (std::string& argument : arguments) rest.push_back(argument.data());
+  int count = static_cast<int>(rest.size());
+  benchmark::Initialize(&count, rest.data());
+  if (benchmark::ReportUnrecognizedArguments(count, rest.data())) return 2;
+  register_benchmarks(device, precision);
+  benchmark::RunSpecifiedBenchmarks();
+  return failed ? 1 : 0;
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 5 && std::strcmp(argv[1], "--export") == 0) {
-    export_step(std::strcmp(argv[2], "mosi_lengths") == 0 ? Lengths::mosi : Lengths::full,
-                std::strcmp(argv[3], "f64") == 0 ? DType::f64 : DType::f32, argv[4]);
-    return 0;
+  try {
+    return run_program(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
   }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
 }

@@ -2,7 +2,9 @@
 # OpenCL headers.
 find_path(OneDNN_INCLUDE_DIR dnnl.h)
 find_library(OneDNN_LIBRARY dnnl)
-find_package(OpenMP QUIET COMPONENTS CXX)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # clang would bring a second OpenMP runtime, libomp, into the program
+  find_package(OpenMP QUIET COMPONENTS CXX)
+endif()
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(OneDNN REQUIRED_VARS OneDNN_LIBRARY OneDNN_INCLUDE_DIR OpenMP_CXX_FOUND)
 if(OneDNN_FOUND AND NOT TARGET OneDNN::OneDNN)

@@ -13,12 +13,14 @@ namespace cmir {
 
 /// On cuda a cuda::Graph. On simt a list of the calls (kernels, fills, copies) with their
 /// arguments as they were, so that what a CUDA graph would freeze or reuse by mistake shows without
-/// a GPU. In both, memory that the work allocates belongs to the graph: nobody else gets it, and
-/// the addresses stay from replay to replay.
+/// a GPU. In both, memory that the work allocates belongs to the graph, or to the graphs that share
+/// a pool: nobody else gets it, and the addresses stay from replay to replay.
 class Graph {
  public:
-  /// Error: the device is the CPU, or cannot be used.
-  explicit Graph(Device device);
+  /// `pool` of allocator_of(device) for graphs that share their memory, since they are replayed one
+  /// after another and no replay reads what an earlier one left; null: memory of its own. Error:
+  /// the device is the CPU, or cannot be used.
+  explicit Graph(Device device, std::shared_ptr<PrivatePool> pool = nullptr);
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
@@ -31,7 +33,8 @@ class Graph {
 
  private:
   std::unique_ptr<cuda::Graph> cuda_;  // null on simt
-  std::unique_ptr<PrivatePool> pool_;
+  std::shared_ptr<PrivatePool> pool_;
+  bool captured_ = false;
   RecordedCalls calls_;
 };
 

@@ -109,7 +109,7 @@ struct CrossEntropy {
         name,
         "needs logits [samples, classes] and i32 classes [samples], at least one; got {} and {}",
         logits.describe(), classes.describe());
-    check_range(classes, logits.size(1));
+    check_classes(classes, logits.size(1));
     Tensor values = Tensor::empty({logits.size(0)}, logits.dtype(), logits.device());
     Tensor derivatives;
     if (context.recording())
@@ -128,17 +128,6 @@ struct CrossEntropy {
 
   Gradients backward(const OpContext& context, const Tensor& dy) const {
     return {scale_derivatives(context.saved(0), dy, reduction), Tensor()};
-  }
-
-  static void check_range(const Tensor& classes, std::int64_t count) {
-    for (std::int64_t i = 0; const std::int32_t chosen : classes.span<std::int32_t>()) {
-      require(
-          chosen >= 0 && chosen < count, name,
-          "sample {} has class {}, but the logits have {} classes; give the model more outputs or "
-          "check the labels",
-          i, chosen, count);
-      ++i;
-    }
   }
 
   static std::vector<GradientCase> gradient_cases() {
@@ -182,13 +171,28 @@ Variable binary_cross_entropy_with_logits(const Variable& logits, const Tensor& 
                                           double positive_weight, Reduction reduction) {
   constexpr std::string_view name = "binary_cross_entropy_with_logits";
   require(positive_weight > 0, name, "positive_weight must be above 0, got {}", positive_weight);
-  const auto values = target.to_vector();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    require(values[i] >= 0 && values[i] <= 1, name, "target {} is {}, outside [0, 1]", i,
-            values[i]);
-  }
+  check_probabilities(target);
   return pointwise(name, kernels::PointwiseLossKind::binary_logistic, logits, target,
                    positive_weight, reduction);
+}
+
+void check_probabilities(const Tensor& target) {
+  const auto values = target.to_vector();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    require(values[i] >= 0 && values[i] <= 1, "binary_cross_entropy_with_logits",
+            "target {} is {}, outside [0, 1]", i, values[i]);
+  }
+}
+
+void check_classes(const Tensor& classes, std::int64_t count) {
+  for (std::int64_t i = 0; const std::int32_t chosen : classes.span<std::int32_t>()) {
+    require(
+        chosen >= 0 && chosen < count, CrossEntropy::name,
+        "sample {} has class {}, but the logits have {} classes; give the model more outputs or "
+        "check the labels",
+        i, chosen, count);
+    ++i;
+  }
 }
 
 Variable cross_entropy(const Variable& logits, const Tensor& classes, Reduction reduction) {

@@ -31,4 +31,8 @@ Variable binary_cross_entropy_with_logits(const Variable& logits, const Tensor& 
 Variable cross_entropy(const Variable& logits, const Tensor& classes,
                        Reduction reduction = Reduction::mean);
 
+/// The Errors of the two losses above for targets, on the CPU, out of their range.
+void check_probabilities(const Tensor& target);
+void check_classes(const Tensor& classes, std::int64_t count);
+
 }  // namespace cmir::losses

@@ -178,7 +178,7 @@ void apply_override(Config& config, std::string_view assignment);
 /// loss suits the task, and so on.
 void validate(const Config& config);
 
-/// `config` with the default device: what a run's results and checkpoints depend on.
+/// `config` with the default device and capture: what a run's results and checkpoints depend on.
 Config without_device(Config config);
 
 /// All keys, so that parse_config(to_toml(c)) == c bit for bit; each with its comment when asked.

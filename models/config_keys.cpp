@@ -248,7 +248,8 @@ const Fields<TrainingConfig>& fields(const TrainingConfig&) {
       {"capture",
        &T::capture,
        {},
-       "cuda: record the step as one CUDA graph per shape of batch and replay it; the same bits"},
+       "cuda, simt: record the step once per shape of batch (a CUDA graph) and replay it; the same "
+       "bits"},
       {"precision", &T::precision, one_of({"f32", "tf32", "bf16"}),
        "of the matrix products' factors; sums, parameters, losses and all else are f32. tf32: on a "
        "GPU the factors of linear layers; bf16: those of linear layers and convolutions, on every "

@@ -145,7 +145,10 @@ template <class Section>
 void read_table(Section& section, const Json& json, const std::string& path,
                 const std::string& name, const Locate& locate) {
   require(json.is_object(), locate(path), "'{}' must be a table, not {}", name, type_name(json));
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& item :
+       json.items()) {  // not taken apart: clang's lambdas could not capture the parts
+    const std::string& key = item.key();
+    const Json& value = item.value();
     const std::string key_path = path + "." + key;
     const std::string key_name = name + "." + key;
     if (const auto* field = find_field(section, key)) {
@@ -171,7 +174,9 @@ void read_table(Section& section, const Json& json, const std::string& path,
 Config read_config(const Json& json, std::string_view origin, const Locate& locate) {
   Config config;
   require(json.is_object(), origin, "a configuration must be a table, not {}", type_name(json));
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& item : json.items()) {
+    const std::string& key = item.key();
+    const Json& value = item.value();
     bool known = false;
     for_each_section(config, [&](std::string_view name, auto& section) {
       if (name != key) return;

@@ -37,10 +37,10 @@ def philox_normals(count, seed, step, site):
     return np.stack(pairs, axis=1).reshape(-1)[:count]
 
 
-def sinusoids(steps, width, device=None):
-    position = torch.arange(steps, dtype=torch.float64, device=device)[:, None]
-    rate = 10000 ** (-(torch.arange(0, width, 2, dtype=torch.float64, device=device)) / width)
-    table = torch.zeros(steps, width, dtype=torch.float64, device=device)
+def sinusoids(steps, width):
+    position = torch.arange(steps, dtype=torch.float64)[:, None]
+    rate = 10000 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    table = torch.zeros(steps, width, dtype=torch.float64)
     table[:, 0::2] = torch.sin(position * rate)
     table[:, 1::2] = torch.cos(position * rate)[:, : width // 2]
     return table
@@ -56,10 +56,12 @@ class Projection(nn.Module):
 
 
 class ConvTransformer(nn.Module):
-    """Conv1D to the shared width, positions, a post-norm Transformer, the mean over each sample's own steps."""
+    """Conv1D to the shared width, positions, a post-norm Transformer, the mean over each sample's own steps, of which there are at most
+    `most_steps`."""
 
-    def __init__(self, raw, width, layers, heads, feed_forward, dropout, kernel=3):
+    def __init__(self, raw, width, layers, heads, feed_forward, dropout, kernel=3, most_steps=512):
         super().__init__()
+        self.register_buffer("positions", sinusoids(most_steps, width), persistent=False)
         self.conv = nn.Conv1d(raw, width, kernel, padding=kernel // 2)
         layer = nn.TransformerEncoderLayer(width, heads, feed_forward, dropout, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
@@ -69,7 +71,7 @@ class ConvTransformer(nn.Module):
         steps = x.shape[1]
         padding = torch.arange(steps, device=x.device)[None] >= lengths[:, None]
         y = self.conv(x.transpose(1, 2)).transpose(1, 2)
-        y = y + sinusoids(steps, y.shape[2], x.device).to(y.dtype)
+        y = y + self.positions[:steps].to(y.dtype)
         y = F.dropout(y, self.dropout, self.training)
         y = self.transformer(y, src_key_padding_mask=padding)
         y = y.masked_fill(padding[..., None], 0)

@@ -389,7 +389,11 @@ CachingAllocator& pinned_allocator() {
   return *allocator;
 }
 
-Graph::Graph() { enter(); }
+Graph::Graph(std::shared_ptr<PrivatePool> pool) : pool_(std::move(pool)) {
+  enter();
+  if (pool_ == nullptr)
+    pool_ = std::make_shared<PrivatePool>(device_allocator(process_device.load()));
+}
 
 Graph::~Graph() {
   if (executable_ == nullptr) return;
@@ -399,13 +403,15 @@ Graph::~Graph() {
 
 void Graph::capture(const std::function<void()>& work) {
   require(!captured(), "cuda::Graph", "holds recorded work already; make another one");
-  CachingAllocator& allocator = device_allocator(process_device.load());
-  auto pool = std::make_unique<PrivatePool>(allocator);
+  static std::mutex one_at_a_time;
+  const std::unique_lock lock(one_at_a_time, std::try_to_lock);
+  require(lock.owns_lock(), "cuda::Graph",
+          "another thread captures a graph; a capture must have the device to itself");
   const Stream& stream = current_stream();
   cudaGraph_t graph = nullptr;
   std::exception_ptr error;
   {
-    const ScopedPool scope(*pool);
+    const ScopedPool scope(*pool_);
     check(cudaStreamBeginCapture(stream.handle(), cudaStreamCaptureModeThreadLocal),
           "cudaStreamBeginCapture");
     try {
@@ -422,7 +428,6 @@ void Graph::capture(const std::function<void()>& work) {
   (void)cudaGetLastError();
   if (error) std::rethrow_exception(error);
   check(status, "cudaGraphInstantiate");
-  pool_ = std::move(pool);
 }
 
 void Graph::replay() {

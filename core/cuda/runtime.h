@@ -135,25 +135,27 @@ CachingAllocator& pinned_allocator();
 
 /// Device work that is recorded once and then replayed as a whole, with the same addresses and
 /// arguments. What the work allocates comes from a pool that belongs to the graph, so tensors made
-/// inside keep their memory from replay to replay and nobody else writes to it. A tensor that
-/// escapes stays valid after the graph.
+/// inside keep their memory from replay to replay and nobody else writes to it; or from a pool that
+/// graphs share, whose replays then overwrite each other's tensors. A tensor that escapes stays
+/// valid after the graph.
 class Graph {
  public:
-  Graph();
+  /// `pool` of device_allocator(), shared with other graphs; null: one of its own.
+  explicit Graph(std::shared_ptr<PrivatePool> pool = nullptr);
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
   /// Runs `work`, whose device work is recorded and not done. If it throws, nothing is recorded and
-  /// the exception goes on. No other thread may use the device meanwhile. Errors: `work` waits for
-  /// the device or copies from or to the host.
+  /// the exception goes on. No other thread may use the device meanwhile. Errors: another thread
+  /// captures; `work` waits for the device or copies from or to the host.
   void capture(const std::function<void()>& work);
   /// Does the recorded work on the current stream.
   void replay();
   bool captured() const { return executable_ != nullptr; }
 
  private:
-  std::unique_ptr<PrivatePool> pool_;
+  std::shared_ptr<PrivatePool> pool_;
   CUgraphExec_st* executable_ = nullptr;
 };
 

@@ -88,8 +88,38 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
-void write_file_atomically(const std::filesystem::path& path,
+namespace {
+
+/// What a name stands for: the target of a symbolic link, also of one that leads to nothing yet.
+std::filesystem::path without_links(std::filesystem::path path) {
+  std::error_code error;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, error); ++links) {
+    const auto target = std::filesystem::read_symlink(path, error);
+    path = target.is_absolute() ? target : path.parent_path() / target;
+  }
+  return path;
+}
+
+/// A device or a pipe, which is written to and never replaced.
+bool is_special(const std::filesystem::path& path) {
+  struct stat status {};
+  return ::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+void write_special_file(const std::filesystem::path& path,
+                        std::span<const std::span<const std::byte>> parts) {
+  Descriptor fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (fd.get() < 0) fail_errno("cannot open", path.string());
+  for (const auto part : parts) write_fully(fd.get(), part, path.string());
+  if (fd.close() != 0) fail_errno("cannot close", path.string());
+}
+
+}  // namespace
+
+void write_file_atomically(const std::filesystem::path& name,
                            std::span<const std::span<const std::byte>> parts) {
+  const std::filesystem::path path = without_links(name);
+  if (is_special(path)) return write_special_file(path, parts);
   std::string temporary;
   Descriptor fd(create_temporary(path.string(), temporary));
   try {

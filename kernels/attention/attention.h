@@ -42,18 +42,22 @@ struct AttentionProblem {
   RandomStream stream;
 
   constexpr std::int64_t width() const { return heads * head_width; }
-  /// Pairs of a query and a key: of all samples.
-  double pairs() const {
-    double sum = 0;
+};
+
+/// What the cost of a packed batch depends on, from offsets on the host: those of the problem may
+/// be on a device.
+struct AttentionWork {
+  double rows = 0;   ///< of queries and of keys, together
+  double pairs = 0;  ///< of a query and a key of one sample
+
+  static AttentionWork of(const std::int64_t* query_offsets, const std::int64_t* key_offsets,
+                          std::int64_t samples) {
+    AttentionWork work{1.0 * (query_offsets[samples] + key_offsets[samples])};
     for (std::int64_t s = 0; s < samples; ++s) {
-      sum +=
+      work.pairs +=
           1.0 * (query_offsets[s + 1] - query_offsets[s]) * (key_offsets[s + 1] - key_offsets[s]);
     }
-    return sum;
-  }
-  /// Elements of the four packed arrays: queries, keys, values, outputs.
-  double elements() const {
-    return 2.0 * width() * (query_offsets[samples] + key_offsets[samples]);
+    return work;
   }
 };
 
@@ -73,9 +77,11 @@ struct AttentionForward {
   T* log_sum_exp;  // [query rows, heads]
   T* workspace;    // attention_forward_workspace(problem) elements
 
-  double bytes() const { return sizeof(T) * problem.elements(); }
-  double operations() const {
-    return problem.pairs() * (4.0 * problem.width() + 20.0 * problem.heads);
+  double bytes(const AttentionWork& work) const {
+    return 2.0 * sizeof(T) * problem.width() * work.rows;
+  }
+  double operations(const AttentionWork& work) const {
+    return work.pairs * (4.0 * problem.width() + 20.0 * problem.heads);
   }
 };
 
@@ -99,9 +105,11 @@ struct AttentionBackward {
   T* dvalue;             // as value
   T* workspace;          // attention_backward_workspace(problem) elements
 
-  double bytes() const { return 2.0 * sizeof(T) * problem.elements(); }
-  double operations() const {
-    return problem.pairs() * (10.0 * problem.width() + 24.0 * problem.heads);
+  double bytes(const AttentionWork& work) const {
+    return 4.0 * sizeof(T) * problem.width() * work.rows;
+  }
+  double operations(const AttentionWork& work) const {
+    return work.pairs * (10.0 * problem.width() + 24.0 * problem.heads);
   }
 };
 

@@ -5,9 +5,11 @@
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <unordered_map>
 
 #include "core/cuda/runtime.h"
 #include "core/error.h"
@@ -40,6 +42,20 @@ inline void check_launch(cudaError_t status, std::string_view call, const void* 
        config.block.y, config.block.z, config.shared_bytes);
 }
 
+/// Without it, dynamic and static shared memory together are limited to 48 KiB. A kernel's limit is
+/// only ever raised: a recorded launch may need the larger one still.
+inline void allow_shared_memory(const void* kernel, const LaunchConfig& config) {
+  static std::mutex mutex;
+  static std::unordered_map<const void*, std::size_t> limits;
+  const std::lock_guard lock(mutex);
+  std::size_t& limit = limits[kernel];
+  if (config.shared_bytes <= limit) return;
+  check_launch(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(config.shared_bytes)),
+               "cudaFuncSetAttribute", kernel, config);
+  limit = config.shared_bytes;
+}
+
 /// Runs the kernel on cmir::cuda::current_stream(). Does not wait for it.
 template <class... Parameters>
 void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
@@ -47,12 +63,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& config,
   const auto* address = reinterpret_cast<const void*>(kernel);
   // First of all: it also makes the process's device this thread's.
   cudaStream_t stream = ::cmir::cuda::current_stream().handle();
-  // Without it, dynamic and static shared memory together are limited to 48 KiB.
-  if (config.shared_bytes > 0) {
-    check_launch(cudaFuncSetAttribute(address, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(config.shared_bytes)),
-                 "cudaFuncSetAttribute", address, config);
-  }
+  if (config.shared_bytes > 0) allow_shared_memory(address, config);
   cudaLaunchConfig_t launch_config{};
   launch_config.gridDim = config.grid;
   launch_config.blockDim = config.block;

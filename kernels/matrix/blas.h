@@ -10,8 +10,8 @@
 namespace cmir::kernels {
 
 /// C = alpha op(A) op(B) + beta C, row-major, without threads of its own; our parallel_for splits
-/// the work. op(A) is [m, k], op(B) is [k, n]; C is not read when beta is 0. A size or leading
-/// dimension beyond 2^31 - 1 is an Error.
+/// the work. op(A) is [m, k], op(B) is [k, n]; C is not read when beta is 0. Where OpenBLAS
+/// multiplies, a size or leading dimension beyond 2^31 - 1 is an Error.
 void blas_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
                float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
                float beta, float* c, std::int64_t ldc);

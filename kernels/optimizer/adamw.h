@@ -84,8 +84,9 @@ struct AdamWStep {
             .scale = static_cast<T>(scalars->gradient_scale)};
   }
 
-  double bytes() const { return 7.0 * offsets[tensor_count] * sizeof(T); }
-  double operations() const { return 16.0 * offsets[tensor_count]; }
+  /// `count`: offsets[tensor_count], which may be on a device.
+  double bytes(std::int64_t count) const { return 7.0 * count * sizeof(T); }
+  double operations(std::int64_t count) const { return 16.0 * count; }
 };
 
 struct SquaredNormPartial {
@@ -106,8 +107,9 @@ struct SquaredNorm {
   SquaredNormPartial* workspace;  // [squared_norm_workspace(offsets[tensor_count])]
   SquaredNormPartial* result;     // [1], written
 
-  double bytes() const { return 1.0 * offsets[tensor_count] * sizeof(T); }
-  double operations() const { return 2.0 * offsets[tensor_count]; }
+  /// `count`: offsets[tensor_count], which may be on a device.
+  double bytes(std::int64_t count) const { return 1.0 * count * sizeof(T); }
+  double operations(std::int64_t count) const { return 2.0 * count; }
 };
 
 /// What AdamWPrepare reports of a step.
@@ -115,6 +117,7 @@ struct AdamWReport {
   double gradient_norm;           ///< before clipping
   std::int64_t nonfinite_tensor;  ///< the first with a NaN or an infinity in its gradient; -1: none
   std::int64_t nonfinite_loss;    ///< the same of the losses
+  std::int64_t stopped_before;    ///< 1: an earlier step was not finite, so this one did nothing
 };
 
 /// Between the gradients' norm and AdamWStep, by one thread. Unless the scalars say `stopped`:
@@ -136,7 +139,7 @@ struct AdamWPrepare {
   double* loss_values;    // [loss_count], written
 
   CMIR_HOST_DEVICE void compute() const {
-    *report = {std::sqrt(norm->sum), norm->nonfinite_tensor, -1};
+    *report = {std::sqrt(norm->sum), norm->nonfinite_tensor, -1, scalars->stopped};
     for (std::int64_t i = loss_count - 1; i >= 0; --i) {
       loss_values[i] = static_cast<double>(*losses[i]);
       if (!(std::abs(loss_values[i]) <= std::numeric_limits<double>::max()))

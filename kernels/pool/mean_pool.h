@@ -20,8 +20,9 @@ struct MeanPoolForward {
   std::int64_t samples;
   std::int64_t width;
 
-  double bytes() const { return sizeof(T) * width * (1.0 * samples + offsets[samples]); }
-  double operations() const { return 1.0 * width * offsets[samples]; }
+  /// `rows`: offsets[samples], which may be on a device.
+  double bytes(std::int64_t rows) const { return sizeof(T) * width * (1.0 * samples + rows); }
+  double operations(std::int64_t rows) const { return 1.0 * width * rows; }
 };
 
 /// dx[r] = dy[s] / (offsets[s + 1] - offsets[s]) for the rows r of sample s. dx is overwritten.
@@ -34,8 +35,9 @@ struct MeanPoolBackward {
   std::int64_t samples;
   std::int64_t width;
 
-  double bytes() const { return sizeof(T) * width * (1.0 * samples + offsets[samples]); }
-  double operations() const { return 1.0 * width * offsets[samples]; }
+  /// `rows`: offsets[samples], which may be on a device.
+  double bytes(std::int64_t rows) const { return sizeof(T) * width * (1.0 * samples + rows); }
+  double operations(std::int64_t rows) const { return 1.0 * width * rows; }
 };
 
 }  // namespace cmir::kernels

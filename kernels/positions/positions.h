@@ -22,8 +22,9 @@ struct AddPositions {
   std::int64_t samples;
   std::int64_t width;
 
-  double bytes() const { return 2.0 * sizeof(T) * width * offsets[samples]; }
-  double operations() const { return 2.0 * width * offsets[samples]; }
+  /// `rows`: offsets[samples], which may be on a device.
+  double bytes(std::int64_t rows) const { return 2.0 * sizeof(T) * width * rows; }
+  double operations(std::int64_t rows) const { return 2.0 * width * rows; }
 };
 
 /// dtable[p] = sum of dy[offsets[s] + p] over the samples s longer than p, in order of s; zeros
@@ -39,8 +40,9 @@ struct PositionsBackwardTable {
   std::int64_t positions;
   std::int64_t width;
 
-  double bytes() const { return sizeof(T) * width * (1.0 * offsets[samples] + positions); }
-  double operations() const { return 1.0 * width * offsets[samples]; }
+  /// `rows`: offsets[samples], which may be on a device.
+  double bytes(std::int64_t rows) const { return sizeof(T) * width * (1.0 * rows + positions); }
+  double operations(std::int64_t rows) const { return 1.0 * width * rows; }
 };
 
 }  // namespace cmir::kernels

@@ -26,6 +26,8 @@ struct PublishedRow {
   /// "GFLOPs". A figure that is not printed is left out.
   std::vector<std::pair<std::string, double>> metrics;
 
+  /// A reference of our own, which nobody published.
+  bool computed_here() const { return source.starts_with("computed here"); }
   /// The metric, or NaN when the row has none of that name.
   double at_metric(std::string_view name) const;
 };

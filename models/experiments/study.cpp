@@ -54,7 +54,8 @@ Table result_table(const Config& config, const std::vector<Condition>& condition
   }
   if (!published_rows.empty()) table.add_rule();
   for (const PublishedRow& row : published_rows) {
-    std::vector<Cell> cells{row.model + " (published)"};
+    std::vector<Cell> cells{row.model +
+                            (row.computed_here() ? " (computed here)" : " (published)")};
     for (const auto& [condition, metric] : keys) {
       cells.push_back(condition == conditions.front().name ? Cell(row.at_metric(metric)) : Cell());
     }

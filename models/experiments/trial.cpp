@@ -32,8 +32,8 @@ Json fingerprint(const Trial& trial, const Dataset& dataset) {
     conditions.push_back(
         {c.name, c.part, c.noise.test_kind, c.noise.test_rate, c.noise.laplace_scale, c.zeroed});
   }
-  Json config = to_json(trial.config);
-  config["training"].erase("device");  // a result of one device serves another
+  // A result of one device serves another.
+  const Json config = to_json(without_device(trial.config));
   return {{"config", config},
           {"seed", trial.seed},
           {"conditions", conditions},
@@ -103,17 +103,26 @@ class Runner {
     if (options_.show_progress && !open.empty()) {
       progress_ = std::make_unique<Progress>(fmt::format("{} trials", open.size()), "step", steps);
     }
-    parallel_for(0, static_cast<std::int64_t>(open.size()), 1,
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t i = begin; i < end && !InterruptGuard::requested(); ++i)
-                     run_one(open[i]);
-                 });
+    const auto run_some = [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end && !InterruptGuard::requested(); ++i) run_one(open[i]);
+    };
+    const auto count = static_cast<std::int64_t>(open.size());
+    if (uses_gpu()) {
+      run_some(0, count);  // a graph capture must have the GPU to itself
+    } else {
+      parallel_for(0, count, 1, run_some);
+    }
     progress_.reset();
     if (InterruptGuard::requested()) throw Interrupted();
     return std::move(results_);
   }
 
  private:
+  bool uses_gpu() const {
+    return std::ranges::any_of(trials_, [](const Trial& trial) {
+      return parse_device(trial.config.training.device).type == DeviceType::cuda;
+    });
+  }
   std::filesystem::path directory(std::size_t i) const {
     return options_.directory / "trials" / slug(trials_[i]);
   }

@@ -231,6 +231,17 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
   return output;
 }
 
+void Model::check_values(const ModelInput& input) const {
+  for (const Branch& branch : branches_) {
+    const auto values = input.modalities.find(branch.name);
+    if (values != input.modalities.end()) branch.network.check_values(values->second);
+  }
+  if (!input.labels.defined()) return;
+  if (config_.loss.prediction == "bce") losses::check_probabilities(input.labels);
+  if (config_.loss.prediction == "cross_entropy")
+    losses::check_classes(input.labels, config_.model.outputs);
+}
+
 Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
                        const RandomStreams& streams, LossTerms& losses) const {
   const Branch& branch = branches_[m];

@@ -86,6 +86,9 @@ class Model {
   /// ModelInput::to. `streams` fixes every random number of the
   /// pass.
   ForwardOutput forward(const ModelInput& input, Mode mode, const RandomStreams& streams) const;
+  /// The Errors of forward() that depend on values and not on shapes: tokens and labels out of
+  /// their range. For inputs of recorded passes, in which nothing on the host looks at values.
+  void check_values(const ModelInput& input) const;
   /// Z of the inference input (with the [noise].test corruption) in one virtual environment (0: no
   /// environment noise), for probing and pictures. Records no graph.
   std::vector<Representation> representations(const ModelInput& input, const RandomStreams& streams,

@@ -151,6 +151,10 @@ Variable UnimodalNetwork::encode_sequence(Variable x, const Tensor& offsets,
   return x;
 }
 
+void UnimodalNetwork::check_values(const ModalityInput& input) const {
+  if (info_.kind == InputKind::tokens) ops::check_indices(input.values, embedding_.shape()[0]);
+}
+
 Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& dropout) const {
   Variable x = rows_of(input, dtype_);
   const bool has_time = info_.kind != InputKind::vector;

@@ -32,6 +32,8 @@ class UnimodalNetwork {
 
   /// True where the input's offsets must be the bounds of the groups and not of the samples.
   bool needs_groups() const { return !context_.empty(); }
+  /// The Errors of operator() that depend on values and not on shapes.
+  void check_values(const ModalityInput& input) const;
   /// [samples, d]. Checks the input against the description: kind, width, dtype, offsets.
   Variable operator()(const ModalityInput& input, DropoutSites& dropout) const;
 

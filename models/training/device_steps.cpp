@@ -33,15 +33,16 @@ std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms
   return all;
 }
 
+/// The memory of one shape's steps.
 struct DeviceSteps::Shape {
   Shape(const ModelInput& like, const ShapeBucket& bucket, DType dtype, Device device)
       : input(like, bucket, dtype, device) {}
 
   PaddedInput input;
   std::shared_ptr<const Names> losses, parameters;
-  std::optional<AdamW::Tables> tables;  // of the graph, once there is one
-  std::optional<Graph> graph;           // last: released before what it works on
-  std::int64_t steps = 0;
+  std::vector<Tensor> loss_values;  // which the optimizer's kernels read
+  std::optional<AdamW::Tables> tables;
+  std::optional<Graph> graph;  // last: released before what it works on
 };
 
 DeviceSteps::DeviceSteps(const Model& model, AdamW& optimizer, const Schedule& schedule,
@@ -49,62 +50,73 @@ DeviceSteps::DeviceSteps(const Model& model, AdamW& optimizer, const Schedule& s
     : model_(model),
       optimizer_(optimizer),
       options_(std::move(options)),
-      factors_(factor_table(schedule, model.device())) {}
+      factors_(factor_table(schedule, model.device())),
+      pool_(std::make_shared<PrivatePool>(allocator_of(model.device()))) {}
 
 DeviceSteps::~DeviceSteps() = default;
 
 void DeviceSteps::submit(const ModelInput& input) {
+  model_.check_values(input);
   const ShapeBucket bucket = ShapeBucket::of(input, options_.longest);
-  auto found = shapes_.find(bucket);
+  const auto found = recorded_.find(bucket);
   std::unique_ptr<Shape> passing;
-  if (found == shapes_.end()) {
-    const DType dtype = model_.named_parameters().front().variable.value().dtype();
-    passing = std::make_unique<Shape>(input, bucket, dtype, model_.device());
-    if (options_.record && shapes_.size() < kMostRecorded)
-      found = shapes_.emplace(bucket, std::move(passing)).first;
+  Shape* shape = found == recorded_.end() ? nullptr : found->second.get();
+  if (shape == nullptr && options_.record && recorded_.size() < kMostRecorded &&
+      steps_[bucket]++ == kStepsBefore) {
+    if (auto recording = record(input, bucket))
+      shape = recorded_.emplace(bucket, std::move(recording)).first->second.get();
   }
-  Shape& shape = passing != nullptr ? *passing : *found->second;
-  shape.input.fill(input);
-  run_or_replay(shape);
-  ++shape.steps;
+  if (shape != nullptr) {
+    shape->input.fill(input);
+    shape->graph->replay();
+  } else {
+    passing = std::make_unique<Shape>(input, bucket, optimizer_.dtype(), model_.device());
+    shape = passing.get();
+    shape->input.fill(input);
+    step(*shape, [&] { shape->tables->upload(); });
+  }
   optimizer_.count_step();
-  pending_.push_back({shape.losses, shape.parameters, Readback(shape.tables->report())});
+  pending_.push_back({shape->losses, shape->parameters, Readback(shape->tables->report())});
 }
 
-void DeviceSteps::forward_and_backward(Shape& shape) {
+void DeviceSteps::step(Shape& shape, const std::function<void()>& upload) {
   const RandomStreams streams{.seed = options_.seed, .counter = optimizer_.step_counter()};
   const ForwardOutput output = model_.forward(shape.input.input(), Mode::training, streams);
   Names names;
-  std::vector<Tensor> values;
+  shape.loss_values.clear();
   for (const auto& [name, term] : named_terms(output.losses, model_)) {
     names.push_back(name);
-    values.push_back(term.value());
+    shape.loss_values.push_back(term.value());
   }
   optimizer_.zero_gradients();
   backward(output.losses.total);
-  if (!shape.tables) shape.tables.emplace(optimizer_, values.size());
-  optimizer_.stage_step(*shape.tables, values);
+  loss_count_ = names.size();
+  if (!shape.tables) shape.tables.emplace(optimizer_, loss_count_);
+  optimizer_.stage_step(*shape.tables, shape.loss_values);
+  upload();
+  optimizer_.run_step(*shape.tables, factors_, options_.max_gradient_norm);
   shape.losses = std::make_shared<Names>(std::move(names));
   shape.parameters = std::make_shared<Names>(shape.tables->parameter_names());
 }
 
-void DeviceSteps::run_or_replay(Shape& shape) {
-  if (options_.record && shape.steps == 1) {
-    shape.graph.emplace(model_.device());
-    shape.graph->capture([&] {
-      forward_and_backward(shape);
-      optimizer_.run_step(*shape.tables, factors_, options_.max_gradient_norm);
-    });
-    shape.tables->upload();
-    ++recorded_;
+std::unique_ptr<DeviceSteps::Shape> DeviceSteps::record(const ModelInput& input,
+                                                        const ShapeBucket& bucket) {
+  auto shape = std::make_unique<Shape>(input, bucket, optimizer_.dtype(), model_.device());
+  shape->input.fill(input);
+  shape->tables.emplace(optimizer_, loss_count_);  // here, so not in the graphs' memory
+  try {
+    shape->graph.emplace(model_.device(), pool_);
+    shape->graph->capture([&] { step(*shape, [] {}); });
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::io) throw;
+    return nullptr;  // no memory for it: op by op, then
   }
-  if (shape.graph) return shape.graph->replay();
-  forward_and_backward(shape);
-  shape.tables->upload();
-  optimizer_.run_step(*shape.tables, factors_, options_.max_gradient_norm);
+  shape->tables->upload();
+  return shape;
 }
 
 DeviceSteps::Report DeviceSteps::take() {
+  require(!pending_.empty(), "DeviceSteps", "no step is pending");
   const Pending pending = std::move(pending_.front());
   pending_.pop_front();
   const Tensor values = pending.report.wait();
@@ -113,7 +125,9 @@ DeviceSteps::Report DeviceSteps::take() {
   Report report{.gradient_norm = step.gradient_norm};
   for (std::size_t i = 0; i < losses.size(); ++i)
     report.losses.emplace_back((*pending.losses)[i], losses[i]);
-  if (step.nonfinite_loss >= 0) {
+  if (step.stopped_before != 0) {
+    report.failure = "an earlier step was not finite";
+  } else if (step.nonfinite_loss >= 0) {
     report.failure = fmt::format("the loss term '{}' is {}", (*pending.losses)[step.nonfinite_loss],
                                  losses[step.nonfinite_loss]);
   } else if (step.nonfinite_tensor >= 0) {

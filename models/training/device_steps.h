@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,10 +21,10 @@
 
 namespace cmir {
 
-/// Forward, backward, clipping, schedule and optimizer. The first step of a shape runs op by op,
-/// the second is recorded, from then on the step is one replay (on cuda: the launch of one CUDA
+/// Forward, backward, clipping, schedule and optimizer. The first steps of a shape run op by op,
+/// the third is recorded, from then on the step is one replay (on cuda: the launch of one CUDA
 /// graph). Noise, dropout and the schedule advance by the optimizer's step counter in the device's
-/// memory. The bits are the same either way.
+/// memory. The bits are the same either way. All graphs work in the same memory, one after another.
 class DeviceSteps {
  public:
   struct Options {
@@ -37,6 +38,9 @@ class DeviceSteps {
     double gradient_norm = 0;
     std::string failure;  ///< what is not finite; empty: the step was done
   };
+  /// Steps of a shape before it is worth recording: most shapes of several sequences do not come
+  /// again.
+  static constexpr std::int64_t kStepsBefore = 2;
   /// Shapes that are recorded at most; steps of further ones run op by op.
   static constexpr std::size_t kMostRecorded = 64;
 
@@ -44,13 +48,14 @@ class DeviceSteps {
   DeviceSteps(const Model& model, AdamW& optimizer, const Schedule& schedule, Options options);
   ~DeviceSteps();
 
-  /// Gives the step to the device and does not wait for it.
+  /// Gives the step to the device and does not wait for it. Errors: those of Model::forward.
   void submit(const ModelInput& input);
   /// Steps whose report was not taken.
   std::size_t pending() const { return pending_.size(); }
-  /// Of the oldest one; waits for it. After a failure no later step changed anything.
+  /// Of the oldest one; waits for it. After a failure no later step changed anything. Error: none
+  /// is pending.
   Report take();
-  std::size_t recorded() const { return recorded_; }
+  std::size_t recorded() const { return recorded_.size(); }
 
  private:
   struct Shape;  // what one bucket has: input, tables, graph
@@ -61,17 +66,20 @@ class DeviceSteps {
     Readback report;
   };
 
-  /// Everything up to the optimizer's tables; all device work of it can be captured.
-  void forward_and_backward(Shape& shape);
-  void run_or_replay(Shape& shape);
+  /// The step but for the upload of the optimizer's tables: all of it can be captured.
+  void step(Shape& shape, const std::function<void()>& upload);
+  /// The shape's recorded step, null where there is not enough memory for it.
+  std::unique_ptr<Shape> record(const ModelInput& input, const ShapeBucket& bucket);
 
   const Model& model_;
   AdamW& optimizer_;
   const Options options_;
   Tensor factors_;
-  std::map<ShapeBucket, std::unique_ptr<Shape>> shapes_;
+  std::shared_ptr<PrivatePool> pool_;  // of all graphs
+  std::map<ShapeBucket, std::int64_t> steps_;
+  std::map<ShapeBucket, std::unique_ptr<Shape>> recorded_;
   std::deque<Pending> pending_;
-  std::size_t recorded_ = 0;
+  std::size_t loss_count_ = 0;  // of the step before
 };
 
 /// The terms of a training pass by name: "prediction", "total", "invariance.text", ...

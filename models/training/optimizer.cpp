@@ -135,16 +135,12 @@ void AdamW::Tables::stage(const AdamW& optimizer, const std::vector<Tensor>& los
                          slot.second_moment.mutable_data<T>()});
       offsets.push_back(offsets.back() + gradient.numel());
       gradients.push_back(gradient.data<T>());
+      names_.push_back(slot.parameter.name);
       gradient_offsets.push_back(gradient_offsets.back() + gradient.numel());
     }
     groups_[g].count = static_cast<std::int64_t>(tensors.size());
     groups_[g].tensors.stage(tensors);
     groups_[g].offsets.stage(offsets);
-  }
-  for (const Group& group : optimizer.groups_) {
-    for (const Slot& slot : group.slots) {
-      if (slot.parameter.variable.gradient().defined()) names_.push_back(slot.parameter.name);
-    }
   }
   gradients_.stage(gradients);
   gradient_offsets_.stage(gradient_offsets);
@@ -194,6 +190,8 @@ double AdamW::step(double learning_rate_factor, double max_gradient_norm) {
   tables_->upload();
   run_step(*tables_, Tensor::from({learning_rate_factor}, {1}, device()), max_gradient_norm);
   const auto report = Tables::report_of(tables_->report().to(Device{}));
+  require(report.stopped_before == 0, "AdamW",
+          "an earlier step was not finite; load_state() before the next one");
   if (report.nonfinite_tensor >= 0) {
     write_scalars();  // the caller may go on
     fail(ErrorKind::numeric, "AdamW",

@@ -64,6 +64,7 @@ class AdamW {
   /// Where kernels find the number of steps done, for RandomStreams::counter.
   const std::int64_t* step_counter() const;
   Device device() const { return scalars_.device(); }
+  DType dtype() const { return dtype_; }
   std::size_t parameter_count() const;
 
  private:

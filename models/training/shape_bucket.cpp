@@ -8,13 +8,13 @@
 namespace cmir {
 namespace {
 
-/// Eight sizes per power of two.
-std::int64_t step_of(std::int64_t size) {
+/// Between the `sizes` of the power of two that `size` is in.
+std::int64_t step_of(std::int64_t size, std::int64_t sizes) {
   const auto power = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(size)));
-  return std::max<std::int64_t>(power / 8, 1);
+  return std::max<std::int64_t>(power / sizes, 1);
 }
-std::int64_t rounded_up(std::int64_t size) {
-  const std::int64_t step = step_of(size);
+std::int64_t rounded_up(std::int64_t size, std::int64_t sizes) {
+  const std::int64_t step = step_of(size, sizes);
   return (size + step - 1) / step * step;
 }
 
@@ -63,15 +63,15 @@ LongestSequences longest_sequences(const Config& config, const Dataset& dataset,
   return longest;
 }
 
-SequenceBucket SequenceBucket::of(const Tensor& offsets, std::int64_t limit) {
+SequenceBucket SequenceBucket::of(const Tensor& offsets, std::int64_t limit, std::int64_t sizes) {
   const auto at = offsets.span<std::int64_t>();
   SequenceBucket bucket{.samples = offsets.numel() - 1};
   const std::int64_t longest = std::max<std::int64_t>(longest_of(at), 1);
-  bucket.longest = std::max(longest, std::min(rounded_up(longest), limit));
+  bucket.longest = std::max(longest, std::min(rounded_up(longest, sizes), limit));
   const std::int64_t least = at.back() + bucket.longest;  // with the first sample of padding
-  bucket.rows = rounded_up(least);
+  bucket.rows = rounded_up(least, sizes);
   // So that the number depends on the bucket's rows only: what rounding up can add at most.
-  bucket.padding = 1 + (step_of(bucket.rows) + bucket.longest - 1) / bucket.longest;
+  bucket.padding = 1 + (step_of(bucket.rows, sizes) + bucket.longest - 1) / bucket.longest;
   return bucket;
 }
 
@@ -89,11 +89,13 @@ std::vector<std::int64_t> SequenceBucket::padded(const Tensor& offsets) const {
 
 ShapeBucket ShapeBucket::of(const ModelInput& input, const LongestSequences& longest) {
   ShapeBucket bucket;
+  const auto ragged = std::ranges::count_if(
+      input.modalities, [](const auto& m) { return m.second.offsets.defined(); });
   for (const auto& [name, modality] : input.modalities) {
     if (modality.offsets.defined()) {
       const auto limit = longest.find(name);
-      bucket.sequences[name] =
-          SequenceBucket::of(modality.offsets, limit == longest.end() ? 0 : limit->second);
+      bucket.sequences[name] = SequenceBucket::of(
+          modality.offsets, limit == longest.end() ? 0 : limit->second, ragged > 1 ? 2 : 4);
     } else {
       bucket.shapes[name] = sizes_of(modality.values);
     }

@@ -23,20 +23,22 @@ LongestSequences longest_sequences(const Config& config, const Dataset& dataset,
 /// `rows`, the first of them of length `longest`, which no sequence of the bucket exceeds.
 struct SequenceBucket {
   std::int64_t samples = 0;  ///< without padding
-  std::int64_t padding = 0;  ///< samples added; 0 for one index per sample, which needs none
+  std::int64_t padding = 0;  ///< samples added
   std::int64_t rows = 0;
   std::int64_t longest = 0;
 
   /// The bucket of sequences with these offsets: `longest` and then `rows` are rounded up to one of
-  /// eight sizes per power of two; `longest` at most to `limit`, the longest that there is.
-  static SequenceBucket of(const Tensor& offsets, std::int64_t limit);
+  /// `sizes` per power of two; `longest` at most to `limit`, the longest that there is.
+  static SequenceBucket of(const Tensor& offsets, std::int64_t limit, std::int64_t sizes = 4);
   /// Their offsets with the padding: [samples + padding + 1], from 0 to `rows`, and no sequence
   /// longer than `longest`.
   std::vector<std::int64_t> padded(const Tensor& offsets) const;
   auto operator<=>(const SequenceBucket&) const = default;
 };
 
-/// All that decides the shapes of a step; equal buckets can share recorded work.
+/// All that decides the shapes of a step; equal buckets can share recorded work. Four sizes per
+/// power of two where one modality has sequences, two where several have, since all of them must
+/// be equal.
 struct ShapeBucket {
   std::map<std::string, SequenceBucket> sequences;
   std::map<std::string, std::vector<std::int64_t>> shapes;  ///< of dense values and labels

@@ -167,6 +167,7 @@ class Trainer {
   }
 
   TrainResult run() {
+    state_.finished = config_.training.epochs == 0;
     const bool resumed = options_.resume && load_checkpoint();
     last_checkpoint_ = Clock::now();
     while (!state_.finished) {
@@ -224,25 +225,15 @@ class Trainer {
     return true;
   }
 
-  /// Which batch a step is of, for messages.
-  struct StepUnderWay {
-    std::int64_t position;
-    std::int64_t first_sample;
-  };
-
   void submit_step(const Batch& batch, const ModelInput& input) {
-    steps_under_way_.push_back({state_.position, batch.indices[0]});
-    if (device_steps_) {
-      device_steps_->submit(input);
-    } else {
-      train_step(input);
-    }
-    ++state_.position;
-    ++state_.step;
-    if (!device_steps_) finish_step();
+    steps_under_way_.push_back(batch.indices[0]);
+    if (device_steps_) return device_steps_->submit(input);
+    train_step(input);
+    finish_step();
   }
 
-  /// Takes the oldest step's results, which are there already on the CPU.
+  /// The oldest step under way becomes one of the steps done. On another device than the CPU its
+  /// results are waited for.
   void finish_step() {
     if (device_steps_) {
       const DeviceSteps::Report report = device_steps_->take();
@@ -252,6 +243,8 @@ class Trainer {
     }
     for (const auto& [term, value] : losses_) state_.sums[term] += value;
     steps_under_way_.pop_front();
+    ++state_.position;
+    ++state_.step;
     if (options_.on_step) options_.on_step({state_, schedule_.total_steps, losses_});
   }
 
@@ -277,13 +270,12 @@ class Trainer {
 
   /// In the oldest step under way.
   [[noreturn]] void stop_non_finite(const std::string& what) {
-    const auto [position, first_sample] = steps_under_way_.front();
     const std::string parameter = first_non_finite_parameter(*model_);
     fail(ErrorKind::numeric, "train",
          "{} in batch {} of epoch {} (first sample '{}'); {}. The last checkpoint is kept. Try a "
          "smaller "
          "optimizer.learning_rate, or optimizer.gradient_clip",
-         what, position + 1, state_.epoch + 1, data_.dataset.ids[first_sample],
+         what, state_.position + 1, state_.epoch + 1, data_.dataset.ids[steps_under_way_.front()],
          parameter.empty() ? "all parameters are finite"
                            : fmt::format("parameter '{}' is not finite", parameter));
   }
@@ -338,7 +330,8 @@ class Trainer {
 
   bool checkpoint_due() const {
     if (options_.directory.empty()) return false;
-    if (options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0) return true;
+    const auto given = state_.step + static_cast<std::int64_t>(steps_under_way_.size());
+    if (options_.checkpoint_steps > 0 && given % options_.checkpoint_steps == 0) return true;
     return std::chrono::duration<double>(Clock::now() - last_checkpoint_).count() >=
            options_.checkpoint_seconds;
   }
@@ -407,7 +400,7 @@ class Trainer {
   const Schedule schedule_;
   std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
-  std::deque<StepUnderWay> steps_under_way_;  // oldest first
+  std::deque<std::int64_t> steps_under_way_;  // of each the batch's first sample; oldest first
   LossValues losses_;                         // of the last finished step
   std::map<std::string, Tensor> best_;
   Clock::time_point last_checkpoint_;

@@ -1,8 +1,10 @@
 #include "core/formats/safetensors.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -218,14 +220,29 @@ TEST(SafeTensors, NamesTheNearestTensorAndTheUnsupportedDType) {
   EXPECT_THAT(message("weight"), HasSubstr("'weight' is F16, which is not supported"));
 }
 
-// ---- Atomic writing
-// -----------------------------------------------------------------------------------------
+// Atomic writing
 
 TEST_F(AtomicFile, ReplacesTheWholeFile) {
   write_file_atomically(path("report.json"), "a long first version");
   write_file_atomically(path("report.json"), "short");
   EXPECT_EQ(content(path("report.json")), "short");
   EXPECT_EQ(file_count(), 1U);
+}
+
+TEST_F(AtomicFile, WritesThroughLinksAndIntoPipesAndReplacesNeither) {
+  fs::create_symlink("target", path("link"));  // leads to nothing yet
+  write_file_atomically(path("link"), "one");
+  EXPECT_TRUE(fs::is_symlink(path("link")));
+  EXPECT_EQ(content(path("target")), "one");
+  ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+  const int reader = open(path("pipe").c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  write_file_atomically(path("pipe"), "two");
+  char text[8] = {};
+  EXPECT_EQ(read(reader, text, sizeof text), 3);
+  EXPECT_STREQ(text, "two");
+  close(reader);
+  EXPECT_TRUE(fs::is_fifo(path("pipe")));
 }
 
 TEST_F(AtomicFile, AFullDiskLeavesTheOldFileAndNoOther) {

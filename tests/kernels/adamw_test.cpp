@@ -169,7 +169,7 @@ struct PrepareCase {
   Shared<T> losses{T(1.5), T(-2)};
   Shared<const T*> addresses{&losses[0], &losses[1]};
   Shared<AdamWScalars> scalars{AdamWScalars{}};
-  Shared<AdamWReport> report{{-1, 77, 77}};
+  Shared<AdamWReport> report{{-1, 77, 77, 77}};
   Shared<double> values{NAN, NAN};
 
   void prepare(double max_gradient_norm = 0) {
@@ -211,8 +211,10 @@ TYPED_TEST(OptimizerKernelTest, PrepareStopsAtWhatIsNotFinite) {
       EXPECT_EQ(c.scalars[0].step, 0);
       EXPECT_EQ(c.scalars[0].stopped, 1);
       c.losses[1] = 0;
+      EXPECT_EQ(c.report[0].stopped_before, 0);
       c.prepare();  // for good
       EXPECT_EQ(c.report[0].nonfinite_loss, -1);
+      EXPECT_EQ(c.report[0].stopped_before, 1);
       EXPECT_EQ(c.scalars[0].step, 0);
     }
     PrepareCase<TypeParam> c;

@@ -10,7 +10,7 @@ failed=0
 
 for source in $(find "$sources" -name '*.cu' | sort); do
   report=$(find "$reports" -path "*/$(basename "$(dirname "$source")")/$(basename "$source").o.resources")
-  if [ -z "$report" ]; then
+  if [ ! -s "$report" ]; then
     echo "$source: no resource report; build cmir_kernels_cuda"
     failed=1
   else

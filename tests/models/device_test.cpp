@@ -149,6 +149,7 @@ TEST_F(DeviceTest, ACheckpointOfOneDeviceResumesOnAnother) {
     EXPECT_EQ(result.resumed, runs > 0);
     if (!result.interrupted) break;
   }
+  const InterruptGuard no_longer_interrupted;  // for the tests after this one
   ASSERT_FALSE(result.interrupted);
   expect_same_bits(*whole.model, *result.model);
 }

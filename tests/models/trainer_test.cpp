@@ -81,6 +81,20 @@ TEST_F(TrainerTest, SameBitsForOneAndTwoThreads) {
   expect_same_bits(*one.model, *two.model);
 }
 
+TEST_F(TrainerTest, NoEpochsLeaveTheInitialModel) {
+  Config config = config_;
+  config.training.epochs = 0;
+  config.training.checkpoint = "last";
+  const TrainResult result = train(config, data_, 9);
+  EXPECT_EQ(result.state.step, 0);
+  EXPECT_TRUE(result.state.history.empty());
+  const Model initial(config, data_.modalities, 9);
+  for (std::size_t i = 0; i < initial.named_parameters().size(); ++i) {
+    EXPECT_EQ(result.model->named_parameters()[i].variable.value().to_vector(),
+              initial.named_parameters()[i].variable.value().to_vector());
+  }
+}
+
 TEST_F(TrainerTest, AnotherSeedGivesAnotherModel) {
   const auto a = bits(*train(config_, data_, 1).model), b = bits(*train(config_, data_, 2).model);
   EXPECT_NE(a, b);
@@ -100,6 +114,7 @@ TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
     EXPECT_EQ(result.resumed, runs > 0);
     ++runs;
   } while (result.interrupted && runs < 1000);
+  const InterruptGuard no_longer_interrupted;  // for the tests after this one
   EXPECT_GT(runs, static_cast<int>(total_steps(config_, data_)));
   expect_same_bits(*whole.model, *result.model);
   EXPECT_EQ(to_json(whole.state.history), to_json(result.state.history));

@@ -1,0 +1,171 @@
+// What the benchmarks of kernels share. One table of sizes serves the CPU, a GPU where there is
+// one, and the host model of CUDA; results are compared with a plain form before anything is timed.
+//
+//   const Register registered{{
+//       kernel<Axpy<float>>({{"count"}, {{7200}}, {{1 << 25}}}, axpy),
+//       peer<Axpy<float>>("naive", {{"count"}, {{7200}}}, axpy_naive),
+//   }};
+//
+// registers axpy<f32>/cpu/count:7200, axpy<f32>/cuda/..., axpy<f32>/naive/... . Every kernel needs
+// one (the test bench.every_kernel_has_a_benchmark).
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "core/philox.h"
+#include "core/tensor.h"
+#include "kernels/kernel.h"
+
+namespace cmir::bench {
+
+/// Where the kernel of the benchmark under way runs; the CPU for what is no kernel.
+Device device();
+
+/// Ends the benchmark with an error, and the program with a failure.
+void fail(benchmark::State& state, const std::string& message);
+
+/// Values on the host and, while the benchmark's device is another, a copy there.
+template <class T>
+class Array {
+ public:
+  Array() = default;
+  explicit Array(std::int64_t count) : host_(count) {}
+  Array(std::vector<T> values) : host_(std::move(values)) {}
+
+  /// For kernels. Host writes that come after the first call are not seen by a device.
+  T* data() {
+    if (device().is_cpu()) return host_.data();
+    if (!copy_.defined()) {
+      Tensor bytes = Tensor::empty({static_cast<std::int64_t>(byte_count())}, DType::u8);
+      if (!host_.empty()) std::memcpy(bytes.mutable_raw(), host_.data(), byte_count());
+      copy_ = bytes.to(device());
+    }
+    return reinterpret_cast<T*>(copy_.mutable_raw());
+  }
+  /// The host's values as they are.
+  std::vector<T>& host() { return host_; }
+  T& operator[](std::int64_t i) { return host_[i]; }
+  const T& operator[](std::int64_t i) const { return host_[i]; }
+  auto begin() const { return host_.begin(); }
+  auto end() const { return host_.end(); }
+  std::int64_t size() const { return static_cast<std::int64_t>(host_.size()); }
+  /// The host's values, after the device's were copied over them.
+  std::vector<T>& fetch() {
+    if (copy_.defined() && !host_.empty()) {
+      std::memcpy(host_.data(), copy_.to(Device{}).raw(), byte_count());
+    }
+    return host_;
+  }
+
+ private:
+  std::size_t byte_count() const { return host_.size() * sizeof(T); }
+
+  std::vector<T> host_;
+  Tensor copy_;
+};
+
+/// Standard normals; after 65521 (a prime) they repeat, so that large arrays are made quickly.
+std::vector<float> normals(std::int64_t count, std::uint64_t seed);
+/// The same numbers as T; bf16_of rounds them to bf16.
+std::vector<BFloat16> bf16_of(const std::vector<float>& values);
+template <class T>
+std::vector<T> normals_of(std::int64_t count, std::uint64_t seed) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return bf16_of(normals(count, seed));
+  } else {
+    return normals(count, seed);
+  }
+}
+/// Offsets of `samples` sequences of `length` rows.
+std::vector<std::int64_t> even_offsets(std::int64_t samples, std::int64_t length);
+
+inline double as_double(double x) { return x; }
+inline double as_double(BFloat16 x) { return static_cast<float>(x); }
+
+/// Every element within `tolerance` of the expected one; otherwise fail().
+template <class T, class E>
+bool agree(benchmark::State& state, const std::vector<T>& actual, const std::vector<E>& expected,
+           double tolerance) {
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double a = as_double(actual[i]), e = as_double(expected[i]);
+    if (std::abs(a - e) <= tolerance) continue;
+    fail(state, fmt::format("element {} is {}, the plain form gives {}", i, a, e));
+    return false;
+  }
+  return true;
+}
+template <class T, class E>
+bool agree(benchmark::State& state, Array<T>& actual, const std::vector<E>& expected,
+           double tolerance) {
+  return agree(state, actual.fetch(), expected, tolerance);
+}
+
+/// Bytes moved and operations done by one call, as the kernel's contract counts them.
+struct Cost {
+  double bytes, operations;
+};
+/// `work`: what the contract needs besides the arguments, where those hold it on the device.
+template <class Args, class... Work>
+Cost cost_of(const Args& args, const Work&... work) {
+  return {args.bytes(work...), args.operations(work...)};
+}
+
+/// Times call(), and counts GB and Gflop a second. On a GPU by events around batches of calls, and
+/// with these for kernels that the memory should limit (at most 20 operations a byte, an H100's f32
+/// rate over its bandwidth): of_copy, the rate of bytes over that of a copy that moves as many,
+/// measured in the same run, and beyond_l2, whether they are more than the L2 cache holds. On the
+/// host model nothing is timed.
+void time_calls(benchmark::State& state, const std::function<void()>& call, const Cost& cost);
+
+/// Runs the kernel once on the benchmark's device; times it if right() says that its results are.
+template <class Args, class Right, class... Work>
+void measure(benchmark::State& state, const Args& args, Right&& right, const Work&... work) {
+  const auto call = [&] { kernels::run(device(), args); };
+  call();
+  if (right()) time_calls(state, call, cost_of(args, work...));
+}
+
+struct Table {
+  std::vector<std::string> names;                ///< of the sizes
+  std::vector<std::vector<std::int64_t>> sizes;  ///< the first is small: the host model's only one
+  std::vector<std::vector<std::int64_t>> gpu = {};  ///< for a GPU: beyond its L2 cache (50 MB)
+};
+using Function = std::function<void(benchmark::State&)>;
+
+/// A benchmark of a kernel, or of what it is compared with.
+struct Entry {
+  std::string kernel;
+  std::string peer;     ///< empty: the kernel itself
+  std::string variant;  ///< which of its forms; empty: there is one
+  Table table;
+  Function function;
+};
+template <class Args>
+Entry kernel(const Table& table, Function function, const std::string& variant = {}) {
+  return {kernels::registered_name<Args>(), {}, variant, table, std::move(function)};
+}
+template <class Args>
+Entry peer(const std::string& name, const Table& table, Function function,
+           const std::string& variant = {}) {
+  return {kernels::registered_name<Args>(), name, variant, table, std::move(function)};
+}
+
+struct Register {
+  explicit Register(std::vector<Entry> entries);
+};
+
+/// Runs the program's benchmarks. --devices=cpu,cuda,simt: where kernels run; by default the CPU
+/// and a GPU that is there. --gpu-sizes: kernels on the CPU get the GPU's sizes too. Returns what
+/// main() does: not 0 if a result was wrong, a benchmark broke off, or none was to run.
+int run_benchmarks(int argc, char** argv);
+
+}  // namespace cmir::bench
