@@ -5,6 +5,7 @@ if(PROJECT_IS_TOP_LEVEL)  # not for the sources of a project that embeds this on
   target_compile_options(cmir_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror
     -Wno-missing-field-initializers $<$<CXX_COMPILER_ID:Clang>:-Wno-shadow>)  # clang's also sees a member behind a lambda's parameter
 endif()
+target_compile_features(cmir_options INTERFACE cxx_std_20)
 target_link_libraries(cmir_options INTERFACE fmt::fmt)
 
 if(CMIR_FUZZ)  # coverage feedback everywhere; tests/fuzz links the fuzzer itself

@@ -97,10 +97,10 @@ ShapeBucket ShapeBucket::of(const ModelInput& input, const LongestSequences& lon
       bucket.sequences[name] = SequenceBucket::of(
           modality.offsets, limit == longest.end() ? 0 : limit->second, ragged > 1 ? 2 : 4);
     } else {
-      bucket.shapes[name] = sizes_of(modality.values);
+      bucket.vectors[name] = sizes_of(modality.values);
     }
   }
-  if (input.labels.defined()) bucket.shapes["labels "] = sizes_of(input.labels);
+  if (input.labels.defined()) bucket.labels = sizes_of(input.labels);
   if (input.groups.defined()) {  // not padded
     const auto at = input.groups.span<std::int64_t>();
     bucket.groups = {

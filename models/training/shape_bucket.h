@@ -41,7 +41,8 @@ struct SequenceBucket {
 /// be equal.
 struct ShapeBucket {
   std::map<std::string, SequenceBucket> sequences;
-  std::map<std::string, std::vector<std::int64_t>> shapes;  ///< of dense values and labels
+  std::map<std::string, std::vector<std::int64_t>> vectors;  ///< shapes of values without offsets
+  std::vector<std::int64_t> labels;                          ///< their shape
   SequenceBucket groups;
 
   static ShapeBucket of(const ModelInput& input, const LongestSequences& longest);

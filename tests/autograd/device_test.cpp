@@ -7,6 +7,7 @@
 #include "autograd/mean_pool.h"
 #include "core/error.h"
 #include "tests/kernels/cpu_on_simt.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
@@ -15,16 +16,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 const Device kSimt{DeviceType::simt};
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 /// An op that reads or writes its tensors on the host, or makes one on the wrong device, fails.
 TEST(OpDevices, EveryOpTouchesDeviceMemoryThroughKernelsOnly) {

@@ -8,6 +8,7 @@
 
 #include "autograd/arithmetic.h"
 #include "core/allocator.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
@@ -20,16 +21,6 @@ Variable leaf(std::initializer_list<double> values) {
 }
 Tensor vector(std::initializer_list<double> values) {
   return Tensor::from(values, {static_cast<std::int64_t>(values.size())});
-}
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 /// y = x^2 elementwise, made by hand: saves x as an op does, without entering the registry.

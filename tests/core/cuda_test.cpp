@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "core/tensor.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
@@ -18,16 +19,6 @@ using ::testing::Each;
 using ::testing::HasSubstr;
 
 const Device kGpu{DeviceType::cuda};
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(Device, NamesAreReadAndWritten) {
   EXPECT_EQ(parse_device("cpu"), Device{});

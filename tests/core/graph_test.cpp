@@ -6,22 +6,13 @@
 #include "core/error.h"
 #include "core/readback.h"
 #include "core/tensor.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
 
 using ::testing::Each;
 using ::testing::HasSubstr;
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 /// simt, and the GPU where there is one.
 class GraphTest : public ::testing::TestWithParam<DeviceType> {

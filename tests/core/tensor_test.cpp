@@ -1,4 +1,5 @@
 #include "core/tensor.h"
+#include "tests/message_of.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,16 +13,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(Tensor, HoldsWhatItWasMadeFrom) {
   const Tensor tensor = Tensor::from<std::int32_t>({1, 2, 3, 4, 5, 6}, {2, 3});

@@ -19,6 +19,7 @@
 #include "models/training/optimizer.h"
 #include "models/training/trainer.h"
 #include "tests/kernels/cpu_on_simt.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
@@ -27,16 +28,6 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 const Device kSimt{DeviceType::simt};
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::string content_of(const fs::path& file) {
   std::ifstream stream(file, std::ios::binary);

@@ -9,21 +9,12 @@
 
 #include "core/formats/safetensors.h"
 #include "core/philox.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
 
 using ::testing::HasSubstr;
-
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 Tensor normals(const Shape& shape, std::uint32_t step, DType dtype = DType::f32) {
   Tensor tensor = Tensor::empty(shape, DType::f32);
