@@ -1,24 +1,26 @@
 #include "losses/environment_groups.h"
 
+#include <algorithm>
 #include <limits>
+#include <vector>
 
 namespace cmir::losses {
 namespace {
 
 constexpr std::string_view kName = "environments";
 
-/// The start of each group of `labels`, and the end of the last.
-Tensor offsets_of(std::span<const std::int32_t> labels, std::int64_t environments) {
-  Tensor offsets = Tensor::zeros({environments + 1}, DType::i64);
-  const auto at = offsets.mutable_span<std::int64_t>();
+/// The start of each environment's positions, and the end of the last's.
+std::vector<std::int64_t> starts_of(std::span<const std::int32_t> labels,
+                                    std::int64_t environments) {
+  std::vector<std::int64_t> starts(environments + 1);
   for (std::size_t i = 0; i < labels.size(); ++i) {
     require(labels[i] >= 0 && labels[i] < environments, kName,
             "sample {} is of environment {}, but there are {}; check the labels or their number", i,
             labels[i], environments);
-    ++at[labels[i] + 1];
+    ++starts[labels[i] + 1];
   }
-  for (std::int64_t e = 0; e < environments; ++e) at[e + 1] += at[e];
-  return offsets;
+  for (std::int64_t e = 0; e < environments; ++e) starts[e + 1] += starts[e];
+  return starts;
 }
 
 }  // namespace
@@ -43,16 +45,29 @@ EnvironmentGroups EnvironmentGroups::by_labels(const Tensor& labels, std::int64_
               labels.rank() == 1 && labels.numel() <= std::numeric_limits<std::int32_t>::max(),
           kName, "needs labels i32[samples] of at least one environment, got {} of {}",
           labels.defined() ? labels.describe() : "nothing", environments);
+  EnvironmentGroups groups{Tensor::zeros({environments + 1}, DType::i64),
+                           Tensor::empty({labels.numel()}, DType::i32)};
+  groups.relabel(labels);
+  return groups;
+}
+
+void EnvironmentGroups::relabel(const Tensor& labels) {
+  require(order.defined(), kName, "only groups made by labels can be relabelled");
+  require(labels.defined() && labels.dtype() == DType::i32 && labels.shape() == order.shape(),
+          kName, "need labels i32[{}], one for each sample, got {}", order.numel(),
+          labels.defined() ? labels.describe() : "nothing");
   const auto of = labels.span<std::int32_t>();
-  const Tensor offsets = offsets_of(of, environments);
-  Tensor order = Tensor::empty({labels.numel()}, DType::i32);
+  std::vector<std::int64_t> next = starts_of(of, count());
+  std::ranges::copy(next, offsets.mutable_span<std::int64_t>().begin());
   const auto samples = order.mutable_span<std::int32_t>();
-  const auto starts = offsets.span<std::int64_t>();
-  std::vector<std::int64_t> next(starts.begin(), starts.end());
   for (std::size_t i = 0; i < of.size(); ++i) {
     samples[next[of[i]]++] = static_cast<std::int32_t>(i);
   }
-  return {offsets, order};
+}
+
+void EnvironmentGroups::prepare(Device device) const {
+  (void)offsets.on(device);
+  if (order.defined()) (void)order.on(device);
 }
 
 EnvironmentGroups EnvironmentGroups::blocks(std::int64_t environments, std::int64_t samples) {
@@ -66,13 +81,6 @@ EnvironmentGroups EnvironmentGroups::blocks(std::int64_t environments, std::int6
 }
 
 std::int64_t EnvironmentGroups::samples() const { return offsets.span<std::int64_t>().back(); }
-
-std::int64_t EnvironmentGroups::count_with(std::int64_t at_least) const {
-  const auto at = offsets.span<std::int64_t>();
-  std::int64_t result = 0;
-  for (std::int64_t e = 0; e < count(); ++e) result += at[e + 1] - at[e] >= at_least ? 1 : 0;
-  return result;
-}
 
 EnvironmentsOnDevice::EnvironmentsOnDevice(std::string_view op, const EnvironmentGroups& groups,
                                            const Tensor& x) {

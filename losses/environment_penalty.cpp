@@ -4,9 +4,9 @@
 
 namespace cmir::losses {
 
-Penalty environment_penalty(std::string_view op, kernels::EnvironmentPenaltyKind kind,
-                            const Tensor& values, const EnvironmentGroups& groups, double scale,
-                            bool derivatives, double minimum_weight) {
+Penalty environment_penalty(std::string_view op, const kernels::EnvironmentPenaltyForm& form,
+                            const Tensor& values, const EnvironmentGroups& groups,
+                            bool derivatives) {
   const EnvironmentsOnDevice environments(op, groups, values);
   Penalty out{Tensor::empty({}, values.dtype(), values.device()), {}};
   if (derivatives) out.derivatives = Tensor::empty(values.shape(), values.dtype(), values.device());
@@ -16,8 +16,8 @@ Penalty environment_penalty(std::string_view op, kernels::EnvironmentPenaltyKind
         Tensor::empty({Kernel::workspace(environments.rows.environments, environments.rows.rows)},
                       DType::f64, values.device());
     kernels::run(values.device(),
-                 Kernel{kind, values.data<T>(), environments.rows, minimum_weight, scale,
-                        scratch.mutable_data<double>(), out.value.mutable_data<T>(),
+                 Kernel{form, values.data<T>(), environments.rows, scratch.mutable_data<double>(),
+                        out.value.mutable_data<T>(),
                         derivatives ? out.derivatives.mutable_data<T>() : nullptr});
   });
   return out;

@@ -11,10 +11,10 @@ struct Penalty {
   Tensor derivatives;  ///< [samples], of the value by a sample's; undefined where not wanted
 };
 
-/// The penalty of kernels/invariance/environment_penalty.h over values [samples], times `scale`.
-Penalty environment_penalty(std::string_view op, kernels::EnvironmentPenaltyKind kind,
-                            const Tensor& values, const EnvironmentGroups& groups, double scale,
-                            bool derivatives, double minimum_weight = 0);
+/// The penalty of kernels/invariance/environment_penalty.h over values [samples].
+Penalty environment_penalty(std::string_view op, const kernels::EnvironmentPenaltyForm& form,
+                            const Tensor& values, const EnvironmentGroups& groups,
+                            bool derivatives);
 
 /// cotangent [] times derivatives [...].
 Tensor times_cotangent(const Tensor& derivatives, const Tensor& cotangent);

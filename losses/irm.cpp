@@ -3,6 +3,7 @@
 #include "autograd/gradcheck.h"
 #include "kernels/invariance/loss_slope.h"
 #include "losses/environment_penalty.h"
+#include "losses/prediction.h"
 
 namespace cmir::losses {
 namespace {
@@ -12,13 +13,11 @@ namespace {
 Tensor penalise(std::string_view op, OpContext& context, const Tensor& slopes,
                 const Tensor& derivatives, const EnvironmentGroups& groups,
                 const IrmOptions& options) {
-  require(groups.offsets.defined(), op, "needs environments, got none");
-  const std::int64_t counted = groups.count_with(options.unbiased ? 2 : 1);
-  const double scale =
-      options.mean_over_environments && counted > 0 ? 1.0 / static_cast<double>(counted) : 1.0;
   const auto kind = options.unbiased ? kernels::EnvironmentPenaltyKind::halves_product
                                      : kernels::EnvironmentPenaltyKind::squared_means;
-  const Penalty penalty = environment_penalty(op, kind, slopes, groups, scale, context.recording());
+  const Penalty penalty =
+      environment_penalty(op, {.kind = kind, .average = options.mean_over_environments}, slopes,
+                          groups, context.recording());
   if (context.recording()) {
     context.save(derivatives);
     context.save(penalty.derivatives);
@@ -97,7 +96,7 @@ struct CrossEntropyIrm {
             "needs logits [samples, classes] and i32 classes [samples], at least one, or of as "
             "many samples as the logits have a multiple of; got {} and {}",
             logits.describe(), classes.describe());
-    check_range(classes, logits.size(1));
+    check_classes(classes, logits.size(1));
     Tensor slopes = Tensor::empty({logits.size(0)}, logits.dtype(), logits.device());
     Tensor derivatives = derivatives_like(context, logits);
     const Tensor on_device = classes.on(logits.device());
@@ -112,16 +111,6 @@ struct CrossEntropyIrm {
 
   Gradients backward(const OpContext& context, const Tensor& dy) const {
     return gradient_of_prediction(context, dy);
-  }
-
-  static void check_range(const Tensor& classes, std::int64_t count) {
-    for (std::int64_t i = 0; const std::int32_t chosen : classes.span<std::int32_t>()) {
-      require(chosen >= 0 && chosen < count, name,
-              "sample {} has class {}, but the logits have {} classes; give the model more outputs "
-              "or check the labels",
-              i, chosen, count);
-      ++i;
-    }
   }
 
   static std::vector<GradientCase> gradient_cases();
@@ -225,11 +214,7 @@ Variable irm_binary_cross_entropy_with_logits(const Variable& logits, const Tens
                                               const IrmOptions& options, double positive_weight) {
   constexpr std::string_view name = "irm_binary_cross_entropy_with_logits";
   require(positive_weight > 0, name, "positive_weight must be above 0, got {}", positive_weight);
-  const auto values = target.to_vector();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    require(values[i] >= 0 && values[i] <= 1, name, "target {} is {}, outside [0, 1]", i,
-            values[i]);
-  }
+  check_probabilities(target);
   return pointwise(name, kernels::PointwiseLossKind::binary_logistic, logits, target,
                    positive_weight, environments, options);
 }

@@ -20,7 +20,8 @@ struct RiskExtrapolation {
             "{}",
             losses.describe());
     const Penalty penalty =
-        environment_penalty(loss, kind, losses, groups, 1, context.recording(), minimum_weight);
+        environment_penalty(loss, {.kind = kind, .minimum_weight = minimum_weight}, losses, groups,
+                            context.recording());
     if (context.recording()) context.save(penalty.derivatives);
     return penalty.value;
   }
@@ -61,11 +62,10 @@ Variable vrex(const Variable& losses, const EnvironmentGroups& environments) {
 Variable mmrex(const Variable& losses, const EnvironmentGroups& environments,
                double minimum_weight) {
   require(environments.offsets.defined(), "mmrex", "needs environments, got none");
-  const auto counted = static_cast<double>(environments.count_with(1));
-  require(minimum_weight * counted <= 1 + 1e-12, "mmrex",
-          "minimum_weight must be at most 1 / {}, the number of environments that have samples, "
-          "got {}",
-          counted, minimum_weight);
+  const auto count = static_cast<double>(environments.count());
+  require(minimum_weight * count <= 1 + 1e-12, "mmrex",
+          "minimum_weight must be at most 1 / {}, the number of environments, got {}", count,
+          minimum_weight);
   return apply_op(RiskExtrapolation{"mmrex", kernels::EnvironmentPenaltyKind::weighted_maximum,
                                     minimum_weight, environments},
                   {losses});

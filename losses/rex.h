@@ -19,9 +19,9 @@ Variable vrex(const Variable& losses, const EnvironmentGroups& environments);
 
 /// MM-REx's objective (not a penalty beside the risks): the largest sum_e w_e R_e with sum_e w_e =
 /// 1 and every w_e >= minimum_weight, that is (1 - E minimum_weight) max_e R_e + minimum_weight
-/// sum_e R_e. minimum_weight <= 1 / E (checked): 1 / E is the mean risk, 0 the worst, and below 0
-/// the worst is weighed above 1 and the others against it. Of equal worst risks the first has the
-/// gradient.
+/// sum_e R_e. minimum_weight <= 1 / environments.count() (checked): 1 / E is the mean risk, 0 the
+/// worst, and below 0 the worst is weighed above 1 and the others against it. Of equal worst risks
+/// the first has the gradient.
 Variable mmrex(const Variable& losses, const EnvironmentGroups& environments,
                double minimum_weight);
 

@@ -46,7 +46,7 @@ __global__ void environment_sums_kernel(EnvironmentPenalty<float> a, std::int64_
 /// One block: a thread adds up an environment's sums, then one thread combines the means.
 __global__ void environment_penalty_kernel(EnvironmentPenalty<float> a, std::int64_t blocks) {
   const Places places(a);
-  const bool halves = a.kind == EnvironmentPenaltyKind::halves_product;
+  const bool halves = a.form.kind == EnvironmentPenaltyKind::halves_product;
   for (std::int64_t e = threadIdx.x; e < a.rows.environments; e += kThreads) {
     const std::int64_t n = a.rows.offsets[e + 1] - a.rows.offsets[e], first = (n + 1) / 2;
     double sums[2] = {};

@@ -15,7 +15,7 @@ void means_of(const EnvironmentPenalty<T>& a, std::int64_t e, double* means) {
   for (std::int64_t k = 0; k < n; ++k) {
     sums[k & 1] += static_cast<double>(a.values[a.rows.row(begin + k)]);
   }
-  const bool halves = a.kind == EnvironmentPenaltyKind::halves_product;
+  const bool halves = a.form.kind == EnvironmentPenaltyKind::halves_product;
   const std::int64_t first = (n + 1) / 2;
   means[0] =
       halves ? sums[0] / static_cast<double>(first) : (sums[0] + sums[1]) / static_cast<double>(n);

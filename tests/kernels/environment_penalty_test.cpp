@@ -27,7 +27,7 @@ struct Expected {
 /// means.
 Expected written_out(Kind kind, const std::vector<double>& values,
                      const std::vector<std::vector<std::int64_t>>& environments,
-                     double minimum_weight, double scale) {
+                     double minimum_weight, bool average) {
   Expected out{0, std::vector<double>(values.size())};
   const auto mean = [&](const std::vector<std::int64_t>& of) {
     double sum = 0;
@@ -36,7 +36,7 @@ Expected written_out(Kind kind, const std::vector<double>& values,
   };
   const auto add = [&](const std::vector<std::int64_t>& of, double by_mean) {
     for (const std::int64_t i : of) {
-      out.derivatives[i] += scale * by_mean / static_cast<double>(of.size());
+      out.derivatives[i] += by_mean / static_cast<double>(of.size());
     }
   };
   std::vector<std::vector<std::int64_t>> used;
@@ -44,30 +44,31 @@ Expected written_out(Kind kind, const std::vector<double>& values,
     if (of.size() >= (kind == Kind::halves_product ? 2U : 1U)) used.push_back(of);
   }
   std::vector<double> means;
-  double average = 0;
+  double mean_of_means = 0;
   for (const auto& of : used) means.push_back(mean(of));
-  for (const double m : means) average += m / static_cast<double>(used.size());
+  for (const double m : means) mean_of_means += m / static_cast<double>(used.size());
   const auto count = static_cast<double>(used.size());
+  const double share = average ? 1 / count : 1;
   for (std::size_t e = 0; e < used.size(); ++e) {
     if (kind == Kind::squared_means) {
-      out.value += scale * means[e] * means[e];
-      add(used[e], 2 * means[e]);
+      out.value += share * means[e] * means[e];
+      add(used[e], share * 2 * means[e]);
     } else if (kind == Kind::variance) {
-      out.value += scale * (means[e] - average) * (means[e] - average) / count;
+      out.value += (means[e] - mean_of_means) * (means[e] - mean_of_means) / count;
       for (std::size_t o = 0; o < used.size(); ++o) {
-        add(used[o], 2 * (means[e] - average) / count * ((o == e ? 1 : 0) - 1 / count));
+        add(used[o], 2 * (means[e] - mean_of_means) / count * ((o == e ? 1 : 0) - 1 / count));
       }
     } else if (kind == Kind::halves_product) {
       std::vector<std::int64_t> halves[2];
       for (std::size_t k = 0; k < used[e].size(); ++k) halves[k % 2].push_back(used[e][k]);
-      out.value += scale * mean(halves[0]) * mean(halves[1]);
-      add(halves[0], mean(halves[1]));
-      add(halves[1], mean(halves[0]));
+      out.value += share * mean(halves[0]) * mean(halves[1]);
+      add(halves[0], share * mean(halves[1]));
+      add(halves[1], share * mean(halves[0]));
     } else {
       const bool worst = std::max_element(means.begin(), means.end()) - means.begin() ==
                          static_cast<std::ptrdiff_t>(e);
       const double weight = minimum_weight + (worst ? 1 - count * minimum_weight : 0);
-      out.value += scale * weight * means[e];
+      out.value += weight * means[e];
       add(used[e], weight);
     }
   }
@@ -99,22 +100,24 @@ struct Problem {
 };
 
 template <class T>
-void compare(Kind kind, const std::vector<std::int64_t>& sizes, bool by_labels, double shift = 0) {
+void compare(Kind kind, const std::vector<std::int64_t>& sizes, bool by_labels, bool average,
+             double shift = 0) {
   const Problem problem(sizes, by_labels);
   const std::int64_t count = problem.rows.rows;
   std::vector<double> fill = normals(count, 1);
   for (double& x : fill) x += shift;
   Guarded<T> values(fill), value(1), derivatives(count), only(1);
   Guarded<double> scratch(EnvironmentPenalty<T>::workspace(problem.rows.environments, count));
-  EnvironmentPenalty<T> a{kind, values.data(),  problem.rows, -0.25,
-                          0.5,  scratch.data(), value.data(), derivatives.data()};
+  EnvironmentPenalty<T> a{{kind, average, -0.25}, values.data(), problem.rows,
+                          scratch.data(),         value.data(),  derivatives.data()};
   run(test_device(), a);
   a.value = only.data();
   a.derivatives = nullptr;
   run(test_device(), a);
-  const Expected expected = written_out(kind, values.to_vector(), problem.environments, -0.25, 0.5);
-  const auto what = fmt::format("kind {}, {} environments, {} samples, labels {}",
-                                static_cast<int>(kind), sizes.size(), count, by_labels);
+  const Expected expected =
+      written_out(kind, values.to_vector(), problem.environments, -0.25, average);
+  const auto what = fmt::format("kind {}, {} environments, {} samples, labels {}, average {}",
+                                static_cast<int>(kind), sizes.size(), count, by_labels, average);
   double largest = 1e-6;  // of a penalty of equal means
   for (const double x : expected.derivatives) largest = std::max(largest, std::abs(x));
   // Sums are f64: what is left is one rounding of each result, and in f64 the sums themselves.
@@ -136,10 +139,11 @@ TYPED_TEST(EnvironmentPenaltyTest, MatchesTheDefinitions) {
                                                        {7, 1, 33, 0, 150},
                                                        {257, 512, 3},
                                                        {3000, 4100}}) {
-          compare<TypeParam>(kind, sizes, by_labels);
+          compare<TypeParam>(kind, sizes, by_labels, false);
+          compare<TypeParam>(kind, sizes, by_labels, true);
         }
-        compare<TypeParam>(kind, std::vector<std::int64_t>(300, 2), by_labels);
-        compare<TypeParam>(kind, {33, 34}, by_labels, 1000);
+        compare<TypeParam>(kind, std::vector<std::int64_t>(300, 2), by_labels, true);
+        compare<TypeParam>(kind, {33, 34}, by_labels, true, 1000);
       }
     }
   });
@@ -152,19 +156,31 @@ TYPED_TEST(EnvironmentPenaltyTest, NothingToCompareIsZero) {
       const Problem none({0, 0}, false), equal({4, 4, 4}, true);
       Guarded<T> values(std::vector<double>(12, 0.7)), value(1), derivatives(12);
       Guarded<double> scratch(EnvironmentPenalty<T>::workspace(3, 12));
-      run(test_device(), EnvironmentPenalty<T>{kind, values.data(), none.rows, 0.1, 1,
-                                               scratch.data(), value.data(), derivatives.data()});
+      run(test_device(), EnvironmentPenalty<T>{{kind, true, 0.1},
+                                               values.data(),
+                                               none.rows,
+                                               scratch.data(),
+                                               value.data(),
+                                               derivatives.data()});
       EXPECT_EQ(value[0], 0) << static_cast<int>(kind);
       EXPECT_TRUE(std::isnan(derivatives[0])) << "there is no sample to write";
-      run(test_device(), EnvironmentPenalty<T>{kind, values.data(), equal.rows, 0.1, 1,
-                                               scratch.data(), value.data(), derivatives.data()});
+      run(test_device(), EnvironmentPenalty<T>{{kind, true, 0.1},
+                                               values.data(),
+                                               equal.rows,
+                                               scratch.data(),
+                                               value.data(),
+                                               derivatives.data()});
       if (kind == Kind::variance) {
         EXPECT_LE(value[0], 1e-30);
         for (const T x : derivatives.bits()) EXPECT_LE(std::abs(x), 1e-15);
       }
       values[5] = std::numeric_limits<T>::quiet_NaN();
-      run(test_device(), EnvironmentPenalty<T>{kind, values.data(), equal.rows, 0.1, 1,
-                                               scratch.data(), value.data(), derivatives.data()});
+      run(test_device(), EnvironmentPenalty<T>{{kind, true, 0.1},
+                                               values.data(),
+                                               equal.rows,
+                                               scratch.data(),
+                                               value.data(),
+                                               derivatives.data()});
       EXPECT_TRUE(std::isnan(value[0])) << static_cast<int>(kind);
     }
   });
@@ -177,9 +193,12 @@ TEST(EnvironmentPenalty, SameBitsForAnyThreadCountAndSchedule) {
       Guarded<float> values(normals(problem.rows.rows, 1)), value(1),
           derivatives(problem.rows.rows);
       Guarded<double> scratch(EnvironmentPenalty<float>::workspace(3, problem.rows.rows));
-      run(test_device(),
-          EnvironmentPenalty<float>{kind, values.data(), problem.rows, 0, 1, scratch.data(),
-                                    value.data(), derivatives.data()});
+      run(test_device(), EnvironmentPenalty<float>{{kind},
+                                                   values.data(),
+                                                   problem.rows,
+                                                   scratch.data(),
+                                                   value.data(),
+                                                   derivatives.data()});
       return joined(value, derivatives);
     });
   }

@@ -325,6 +325,20 @@ TEST(EnvironmentGroupsErrors, NameTheSampleAndTheRemedy) {
         EnvironmentGroups::by_offsets(Tensor::from<std::int64_t>({1, 3}, {2}));
       },
       "start at 0");
+  auto groups = EnvironmentGroups::by_labels(Tensor::from<std::int32_t>({0, 1}, {2}), 2);
+  expect_usage_error(
+      [&] {
+        groups.relabel(Tensor::from<std::int32_t>({0, 2}, {2}));
+      },
+      "sample 1 is of environment 2");
+  expect_usage_error([&] { groups.relabel(Tensor::from<std::int32_t>({0}, {1})); }, "i32[2]");
+  EXPECT_EQ(groups.offsets.to_vector(), (Values{0, 1, 2}));
+  groups = EnvironmentGroups::blocks(1, 2);
+  expect_usage_error(
+      [&] {
+        groups.relabel(Tensor::from<std::int32_t>({0, 1}, {2}));
+      },
+      "made by labels");
 }
 
 TEST(EnvironmentGroupsTest, LabelsKeepTheOrderOfTheSamples) {
@@ -332,8 +346,6 @@ TEST(EnvironmentGroupsTest, LabelsKeepTheOrderOfTheSamples) {
       EnvironmentGroups::by_labels(Tensor::from<std::int32_t>({2, 0, 2, 0, 2}, {5}), 3);
   EXPECT_EQ(groups.offsets.to_vector(), (Values{0, 2, 2, 5}));
   EXPECT_EQ(groups.order.to_vector(), (Values{1, 3, 0, 2, 4}));
-  EXPECT_EQ(groups.count_with(1), 2);
-  EXPECT_EQ(groups.count_with(3), 1);
   EXPECT_EQ(EnvironmentGroups::blocks(2, 4).offsets.to_vector(), (Values{0, 4, 8, 12}));
 }
 
