@@ -1,29 +1,11 @@
 #include "kernels/loss/prediction.h"
 
+#include "kernels/cuda/lanes.cuh"
 #include "kernels/cuda/map.cuh"
-#include "kernels/cuda/reduce.cuh"
 #include "kernels/loss/scaled_sum.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
-
-constexpr unsigned kThreads = 128;
-constexpr std::int64_t kNarrow = 8;  // rows up to this width have one thread instead of a warp
-
-/// A row's threads are kLanes consecutive ones: 1 or 32.
-template <int kLanes>
-__device__ std::int64_t row_of_lanes() {
-  return (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
-}
-template <int kLanes, class Operation>
-__device__ float lanes_reduce(float value, const Operation& operation) {
-  return kLanes == 32 ? warp_reduce(value, operation) : value;
-}
-LaunchConfig lanes_configuration(std::int64_t rows, std::int64_t width) {
-  const std::int64_t threads = width <= kNarrow ? rows : 32 * rows;
-  return {.grid = dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)),
-          .block = dim3(kThreads)};
-}
 
 struct Point {
   float value, derivative;

@@ -14,6 +14,8 @@
 #include "kernels/information/club_sample.h"
 #include "kernels/information/gaussian.h"
 #include "kernels/information/prior_divergence.h"
+#include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -62,14 +64,14 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
     ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
-    Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward, EmbeddingForward,
-    GaussianNllBackward, GaussianNllForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward,
-    LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward,
-    MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
-    NormaliseForward, PairDivergence, PointwiseLoss, PositionsBackwardTable,
-    PriorDivergenceBackward, PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward,
-    SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll,
-    SumOverColumns, SumOverRows>;
+    Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
+    EmbeddingForward, EnvironmentPenalty, GaussianNllBackward, GaussianNllForward, Gemm, GramNorm,
+    InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
+    MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
+    NormaliseBackward, NormaliseForward, PairDivergence, PointwiseLoss, PointwiseSlope,
+    PositionsBackwardTable, PriorDivergenceBackward, PriorDivergenceForward, RowDot, Scale,
+    ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward,
+    SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              CpuKernelOnSimt<Permute<std::int32_t>>,

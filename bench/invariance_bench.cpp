@@ -1,0 +1,251 @@
+// The kernels of penalties over environments, the samples' slopes and the penalty of their means,
+// against plain loops.
+#include <algorithm>
+#include <cmath>
+
+#include "bench/harness.h"
+#include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/loss_slope.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace bench;
+
+/// Blocks of variants share the targets of the clean samples, as losses give them.
+constexpr std::int64_t kVariants = 4;
+
+struct Slopes {
+  std::vector<float> slopes, derivatives;
+  Slopes(std::int64_t rows, std::int64_t width) : slopes(rows), derivatives(rows * width) {}
+};
+
+struct Pointwise {
+  PointwiseLossKind kind;
+  std::int64_t rows, width;
+  Array<float> f, t, slopes, derivatives;
+
+  Pointwise(PointwiseLossKind of, benchmark::State& state)
+      : kind(of),
+        rows(state.range(0)),
+        width(state.range(1)),
+        f(normals(rows * width, 1)),
+        t(normals(rows / kVariants * width, 2)),
+        slopes(rows),
+        derivatives(rows * width) {}
+  PointwiseSlope<float> args() {
+    return {kind, 1, f.data(), t.data(), slopes.data(), derivatives.data(), rows, rows / kVariants,
+            width};
+  }
+};
+
+Slopes naive(const Pointwise& d) {
+  Slopes out(d.rows, d.width);
+  const auto n = static_cast<float>(d.width);
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    const float* f = &d.f[i * d.width];
+    const float* t = &d.t[i % (d.rows / kVariants) * d.width];
+    for (std::int64_t j = 0; j < d.width; ++j) {
+      float slope = 2 * (f[j] - t[j]), second = 2;
+      if (d.kind == PointwiseLossKind::binary_logistic) {
+        const float p = 1 / (1 + std::exp(-f[j]));
+        slope = p - t[j];
+        second = p * (1 - p);
+      }
+      out.slopes[i] += f[j] * slope / n;
+      out.derivatives[i * d.width + j] = (slope + second * f[j]) / n;
+    }
+  }
+  return out;
+}
+
+Function pointwise_naive(PointwiseLossKind kind) {
+  return [kind](benchmark::State& state) {
+    Pointwise d(kind, state);
+    time_calls(
+        state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+  };
+}
+
+Function pointwise(PointwiseLossKind kind) {
+  return [kind](benchmark::State& state) {
+    Pointwise d(kind, state);
+    measure(state, d.args(), [&] {
+      const Slopes expected = naive(d);
+      return agree(state, d.slopes, expected.slopes, 1e-4) &&
+             agree(state, d.derivatives, expected.derivatives, 1e-4);
+    });
+  };
+}
+
+struct Logits {
+  std::int64_t rows, width;
+  Array<float> z, slopes, derivatives;
+  Array<std::int32_t> classes;
+
+  explicit Logits(benchmark::State& state)
+      : rows(state.range(0)),
+        width(state.range(1)),
+        z(normals(rows * width, 1)),
+        slopes(rows),
+        derivatives(rows * width),
+        classes(rows / kVariants) {
+    for (std::int64_t i = 0; i < classes.size(); ++i) {
+      classes[i] = static_cast<std::int32_t>(i % width);
+    }
+  }
+  CrossEntropySlope<float> args() {
+    return {z.data(), classes.data(),   slopes.data(), derivatives.data(),
+            rows,     rows / kVariants, width};
+  }
+};
+
+Slopes naive(const Logits& d) {
+  Slopes out(d.rows, d.width);
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    const float* z = &d.z[i * d.width];
+    float* p = out.derivatives.data() + i * d.width;
+    const std::int32_t y = d.classes[i % d.classes.size()];
+    const float largest = *std::max_element(z, z + d.width);
+    float sum = 0, mean = 0;
+    for (std::int64_t c = 0; c < d.width; ++c) sum += p[c] = std::exp(z[c] - largest);
+    for (std::int64_t c = 0; c < d.width; ++c) mean += (p[c] /= sum) * z[c];
+    for (std::int64_t c = 0; c < d.width; ++c) p[c] *= 1 + z[c] - mean;
+    p[y] -= 1;
+    out.slopes[i] = mean - z[y];
+  }
+  return out;
+}
+
+void cross_entropy_naive(benchmark::State& state) {
+  Logits d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+}
+
+void cross_entropy(benchmark::State& state) {
+  Logits d(state);
+  measure(state, d.args(), [&] {
+    const Slopes expected = naive(d);
+    return agree(state, d.slopes, expected.slopes, 1e-5) &&
+           agree(state, d.derivatives, expected.derivatives, 1e-5);
+  });
+}
+
+/// Samples of environments by labels: those of environment e are e, e + environments, ...
+struct Labelled {
+  EnvironmentPenaltyKind kind;
+  std::int64_t rows, environments;
+  Array<float> values, value, derivatives;
+  Array<std::int64_t> offsets;
+  Array<std::int32_t> order;
+  std::vector<std::int32_t> labels;  // for the plain form
+  Array<double> scratch;
+
+  Labelled(EnvironmentPenaltyKind of, benchmark::State& state)
+      : kind(of),
+        rows(state.range(0)),
+        environments(state.range(1)),
+        values(normals(rows, 1)),
+        value(1),
+        derivatives(rows),
+        offsets(environments + 1),
+        order(rows),
+        labels(rows),
+        scratch(EnvironmentPenalty<float>::workspace(environments, rows)) {
+    std::int64_t k = 0;
+    for (std::int64_t e = 0; e < environments; ++e) {
+      for (std::int64_t i = e; i < rows; i += environments) {
+        order[k++] = static_cast<std::int32_t>(i);
+      }
+      offsets[e + 1] = k;
+    }
+    for (std::int64_t i = 0; i < rows; ++i) {
+      labels[i] = static_cast<std::int32_t>(i % environments);
+      values[i] += static_cast<float>(labels[i]);  // means that differ
+    }
+  }
+  EnvironmentPenalty<float> args() {
+    return {.form = {.kind = kind},
+            .values = values.data(),
+            .rows = {offsets.data(), order.data(), environments, rows},
+            .scratch = scratch.data(),
+            .value = value.data(),
+            .derivatives = derivatives.data()};
+  }
+};
+
+struct Penalty {
+  double value = 0;
+  std::vector<double> derivatives;
+};
+
+/// Every row is added to its label's mean, as an array library scatters; of two kinds.
+Penalty naive(const Labelled& d) {
+  std::vector<double> means(d.environments), sizes(d.environments), slopes(d.environments);
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    means[d.labels[i]] += d.values[i];
+    sizes[d.labels[i]] += 1;
+  }
+  const auto count = static_cast<double>(d.environments);
+  double average = 0;
+  for (std::int64_t e = 0; e < d.environments; ++e) average += (means[e] /= sizes[e]) / count;
+  const bool variance = d.kind == EnvironmentPenaltyKind::variance;
+  const double scale = variance ? 1 / count : 1;
+  Penalty out{0, std::vector<double>(d.rows)};
+  for (std::int64_t e = 0; e < d.environments; ++e) {
+    const double m = variance ? means[e] - average : means[e];
+    out.value += scale * m * m;
+    slopes[e] = 2 * scale * m / sizes[e];
+  }
+  for (std::int64_t i = 0; i < d.rows; ++i) out.derivatives[i] = slopes[d.labels[i]];
+  return out;
+}
+
+Function penalty_naive(EnvironmentPenaltyKind kind) {
+  return [kind](benchmark::State& state) {
+    Labelled d(kind, state);
+    time_calls(
+        state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+  };
+}
+
+Function penalty(EnvironmentPenaltyKind kind) {
+  return [kind](benchmark::State& state) {
+    Labelled d(kind, state);
+    measure(state, d.args(), [&] {
+      const Penalty expected = naive(d);
+      const auto [least, largest] =
+          std::minmax_element(expected.derivatives.begin(), expected.derivatives.end());
+      const double magnitude = std::max(std::abs(*least), std::abs(*largest));
+      return agree(state, d.value, std::vector{expected.value}, 1e-5 * expected.value) &&
+             agree(state, d.derivatives, expected.derivatives, 1e-5 * magnitude);
+    });
+  };
+}
+
+const Table kTargets = {{"rows", "width"}, {{48, 1}, {4096, 1}, {4096, 7}}, {{1 << 22, 8}}};
+const Table kLogits = {{"rows", "classes"}, {{48, 7}, {4096, 7}}, {{1 << 21, 16}}};
+// One value a sample: a GPU's size shows the kernel only, no batch is so large.
+const Table kSamples = {
+    {"rows", "environments"}, {{48, 3}, {4096, 5}, {1 << 16, 5}}, {{1 << 24, 5}}};
+
+constexpr auto kSquared = PointwiseLossKind::squared;
+constexpr auto kLogistic = PointwiseLossKind::binary_logistic;
+constexpr auto kIrm = EnvironmentPenaltyKind::squared_means;
+constexpr auto kRex = EnvironmentPenaltyKind::variance;
+const Register registered{{
+    kernel<PointwiseSlope<float>>(kTargets, pointwise(kSquared), "squared"),
+    peer<PointwiseSlope<float>>("naive", kTargets, pointwise_naive(kSquared), "squared"),
+    kernel<PointwiseSlope<float>>(kTargets, pointwise(kLogistic), "binary_logistic"),
+    peer<PointwiseSlope<float>>("naive", kTargets, pointwise_naive(kLogistic), "binary_logistic"),
+    kernel<CrossEntropySlope<float>>(kLogits, cross_entropy),
+    peer<CrossEntropySlope<float>>("naive", kLogits, cross_entropy_naive),
+    kernel<EnvironmentPenalty<float>>(kSamples, penalty(kIrm), "squared_means"),
+    peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kIrm), "squared_means"),
+    kernel<EnvironmentPenalty<float>>(kSamples, penalty(kRex), "variance"),
+    peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kRex), "variance"),
+}};
+
+}  // namespace
+}  // namespace cmir::kernels
