@@ -85,6 +85,8 @@ struct LossConfig {
   double noise_intensity = 0.1;
   std::string invariance = "l1";
   double lambda_unimodal = 1.0;
+  bool irm_unbiased = false;
+  double mmrex_minimum_weight = 0.0;
   bool invariance_symmetric = true;
   std::string invariance_pair_reduction = "sum";
   std::string invariance_feature_reduction = "mean";

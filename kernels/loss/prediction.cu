@@ -36,7 +36,8 @@ __global__ void pointwise_loss_kernel(PointwiseLoss<float> a) {
   float sum = 0;
   for (std::int64_t j = threadIdx.x % kLanes; j < a.width; j += kLanes) {
     const std::int64_t i = row * a.width + j;
-    const Point at = point(a.kind, a.positive_weight, a.prediction[i], a.target[i]);
+    const float target = a.target[row % a.target_rows * a.width + j];
+    const Point at = point(a.kind, a.positive_weight, a.prediction[i], target);
     sum += at.value;
     if (a.derivatives != nullptr) a.derivatives[i] = at.derivative / width;
   }
@@ -55,7 +56,7 @@ __global__ void cross_entropy_kernel(CrossEntropy<float> a) {
   largest = lanes_reduce<kLanes>(largest, Maximum{});
   for (std::int64_t c = lane; c < a.width; c += kLanes) sum += expf(logits[c] - largest);
   sum = lanes_reduce<kLanes>(sum, Sum{});
-  const std::int32_t chosen = a.classes[row];
+  const std::int32_t chosen = a.classes[row % a.class_rows];
   if (lane == 0) a.values[row] = logf(sum) + (largest - logits[chosen]);
   for (std::int64_t c = lane; a.derivatives != nullptr && c < a.width; c += kLanes) {
     a.derivatives[row * a.width + c] =

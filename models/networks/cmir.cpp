@@ -11,8 +11,10 @@
 #include "losses/decorrelation.h"
 #include "losses/environments.h"
 #include "losses/invariance.h"
+#include "losses/irm.h"
 #include "losses/prediction.h"
 #include "losses/reconstruction.h"
+#include "losses/rex.h"
 
 namespace cmir {
 namespace {
@@ -35,13 +37,41 @@ struct Terms {
   bool spurious() const { return decorrelation || reconstruction; }
 };
 
-Variable prediction_loss(const LossConfig& config, const Variable& prediction,
-                         const Tensor& labels) {
-  if (config.prediction == "mse") return losses::mse(prediction, labels);
-  if (config.prediction == "mae") return losses::mae(prediction, labels);
+Variable prediction_loss(const LossConfig& config, const Variable& prediction, const Tensor& labels,
+                         losses::Reduction reduction = losses::Reduction::mean,
+                         std::int64_t repeats = 1) {
+  if (config.prediction == "mse") return losses::mse(prediction, labels, reduction, repeats);
+  if (config.prediction == "mae") return losses::mae(prediction, labels, reduction, repeats);
   if (config.prediction == "bce")
-    return losses::binary_cross_entropy_with_logits(prediction, labels);
-  return losses::cross_entropy(prediction, labels);
+    return losses::binary_cross_entropy_with_logits(prediction, labels, 1.0, reduction, repeats);
+  return losses::cross_entropy(prediction, labels, reduction, repeats);
+}
+
+Variable irm_penalty(const LossConfig& config, const Variable& predictions, const Tensor& labels,
+                     const losses::EnvironmentGroups& environments) {
+  const losses::IrmOptions options{.unbiased = config.irm_unbiased};
+  if (config.prediction == "mse")
+    return losses::irm_mse(predictions, labels, environments, options);
+  if (config.prediction == "mae")
+    return losses::irm_mae(predictions, labels, environments, options);
+  if (config.prediction == "bce")
+    return losses::irm_binary_cross_entropy_with_logits(predictions, labels, environments, options);
+  return losses::irm_cross_entropy(predictions, labels, environments, options);
+}
+
+/// Whether R_inv in that form compares risks, and so needs labels.
+bool compares_risks(const std::string& invariance) {
+  return invariance == "irmv1" || invariance == "vrex" || invariance == "mmrex";
+}
+
+/// Of the outputs of a unimodal predictor for all variants; the labels are those of one.
+Variable risk_penalty(const LossConfig& config, const Variable& predictions, const Tensor& labels,
+                      const losses::EnvironmentGroups& environments) {
+  if (config.invariance == "irmv1") return irm_penalty(config, predictions, labels, environments);
+  const Variable of_samples =
+      prediction_loss(config, predictions, labels, losses::Reduction::none, environments.count());
+  if (config.invariance == "vrex") return losses::vrex(of_samples, environments);
+  return losses::mmrex(of_samples, environments, config.mmrex_minimum_weight);
 }
 
 /// `compared`: Z_inv of all variants for l1, outputs of a unimodal predictor for the forms of
@@ -278,7 +308,10 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
       compared = (*branch.unimodal_predictor)(invariants, none);
       losses.unimodal.push_back(prediction_loss(loss, clean_rows(compared), *labels));
     }
-    losses.invariance.push_back(invariance_loss(loss, compared, environments));
+    losses.invariance.push_back(
+        compares_risks(loss.invariance)
+            ? risk_penalty(loss, compared, *labels, variant_groups(environments, samples))
+            : invariance_loss(loss, compared, environments));
   }
   if (!terms.spurious()) return invariant;
   const Variable spurious = branch.encoder->spurious(clean_rows(trunk));
@@ -294,6 +327,16 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
                                 .stop_gradient = loss.reconstruction_stop_gradient}));
   }
   return invariant;
+}
+
+const losses::EnvironmentGroups& Model::variant_groups(std::int64_t environments,
+                                                       std::int64_t samples) const {
+  const auto [place, made] = variant_groups_.try_emplace(samples);
+  if (made) {
+    place->second = losses::EnvironmentGroups::blocks(environments, samples);
+    place->second.prepare(device());
+  }
+  return place->second;
 }
 
 Variable Model::decorrelation_loss(std::size_t m, const Variable& invariant,

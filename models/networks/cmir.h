@@ -2,10 +2,12 @@
 // and the losses; the vanilla framework and the ablations are the same model with parts left out.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "losses/environment_groups.h"
 #include "models/config.h"
 #include "models/networks/estimator.h"
 #include "models/networks/input.h"
@@ -141,12 +143,17 @@ class Model {
                   const RandomStreams& streams, ForwardOutput& output) const;
   Variable decorrelation_loss(std::size_t m, const Variable& invariant, const Variable& spurious,
                               const RandomStreams& streams) const;
+  /// The blocks of noise_variants() as environments; a graph that was recorded with them may be
+  /// replayed as long as the model lives.
+  const losses::EnvironmentGroups& variant_groups(std::int64_t environments,
+                                                  std::int64_t samples) const;
   void add_up(LossTerms& losses) const;
 
   Config config_;
   ParameterStore store_;
   std::vector<Branch> branches_;
   std::optional<Predictor> predictor_;
+  mutable std::map<std::int64_t, losses::EnvironmentGroups> variant_groups_;  // by samples
 };
 
 }  // namespace cmir

@@ -120,7 +120,7 @@ void DeviceSteps::step(Shape& shape, Upload upload) {
   optimizer_.run_step(*shape.tables, factors_, options_.max_gradient_norm);
   shape.losses = std::make_shared<Names>(std::move(names));
   shape.parameters = std::make_shared<Names>(shape.tables->parameter_names());
-  if (!output.estimator_samples.empty()) step_estimators(shape, output, upload);
+  if (options_.estimator_optimizer != nullptr) step_estimators(shape, output, upload);
 }
 
 void DeviceSteps::step_estimators(Shape& shape, const ForwardOutput& output, Upload upload) {

@@ -30,7 +30,7 @@ class DeviceSteps {
   struct Options {
     std::uint64_t seed = 0;
     double max_gradient_norm = 0;
-    AdamW* estimator_optimizer = nullptr;  ///< of R_dec's estimators; null: there are none
+    AdamW* estimator_optimizer = nullptr;  ///< of R_dec's estimators; null: they do not learn
     std::int64_t estimator_steps = 1;      ///< for each step of the model
     LongestSequences longest;
     bool record = true;  ///< false: every step op by op

@@ -320,6 +320,39 @@ TEST(Cmir, AppendixHComparesOutputsAndFitsItsPredictors) {
   EXPECT_TRUE(std::isfinite(binary.total.value().item()));
 }
 
+/// Where the variants are equal so are their risks; where they are not, a gradient reaches g_m.
+TEST(Cmir, ComparesTheRisksOfItsUnimodalPredictors) {
+  for (const char* form : {"irmv1", "vrex", "mmrex"}) {
+    for (const char* prediction : {"mse", "mae", "bce"}) {
+      Config config = tiny_config();
+      config.loss.invariance = form;
+      config.loss.prediction = prediction;
+      config.data.task = prediction == std::string("bce") ? "binary" : "regression";
+      config.loss.noise_intensity = 0;
+      const ModelInput input = tiny_input(Tensor::from<double>({1, 0, 1}, {3}));
+      const auto equal = tiny_model(config).forward(input, Mode::training, {}).losses;
+      ASSERT_EQ(equal.invariance.size(), 3U) << form;
+      const double penalty = equal.invariance[0].value().item(),
+                   risk = equal.unimodal[0].value().item();
+      if (form != std::string("irmv1")) {
+        EXPECT_NEAR(penalty, form == std::string("vrex") ? 0 : risk, 1e-12) << prediction;
+      }
+
+      config.loss.noise_intensity = 1;
+      const Model model = tiny_model(config);
+      const auto apart = model.forward(input, Mode::training, {.seed = 4}).losses;
+      EXPECT_NE(apart.invariance[0].value().item(), penalty) << form << prediction;
+      backward(apart.invariance[0]);
+      for (const Parameter& p : model.named_parameters()) {
+        if (p.name == "encoder.text.invariant.weight" ||
+            p.name == "unimodal_predictor.text.5.bias") {
+          EXPECT_TRUE(p.variable.gradient().defined()) << form << prediction << p.name;
+        }
+      }
+    }
+  }
+}
+
 TEST(Cmir, TakesOneModalityOneSampleAndSeveralClasses) {
   Config config = tiny_config();
   config.data.modalities.erase(config.data.modalities.begin(), config.data.modalities.begin() + 2);
