@@ -13,6 +13,8 @@
 #include "kernels/information/club.h"
 #include "kernels/information/club_sample.h"
 #include "kernels/information/gaussian.h"
+#include "kernels/information/gaussian_scores.h"
+#include "kernels/information/leave_one_out.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -62,8 +64,9 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
     ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
     Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward, EmbeddingForward,
-    GaussianNllBackward, GaussianNllForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward,
-    LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward,
+    GaussianNllBackward, GaussianNllForward, GaussianScoresBackward, GaussianScoresForward, Gemm,
+    GramNorm, InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward,
+    LeaveOneOutBackward, LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward,
     MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
     NormaliseForward, PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale,
     ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward,
