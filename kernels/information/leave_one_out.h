@@ -58,9 +58,9 @@ struct LeaveOneOutForward {
 };
 
 /// With P_ij = exp(s_ij - largest_i) / sum_i for j != i and P_ii = 0, and c = cotangent scale:
-/// da = -c P b, db = -c P^T a; each may be null. (The gradient by own is c.) The scores are
-/// recomputed once for both. On the CPU a P_ij below eps^4 of its
-/// row's largest is 0. Bytes: 4 samples depth elements. Operations: 2 samples^2 depth for the
+/// da = -c P b, db = -c P^T a; each may be null. (The gradient by own is c.) A P_ij errs relatively
+/// as s_ij does absolutely; on the CPU one below eps^4 of its row's largest is 0. The scores are
+/// recomputed once for both. Bytes: 4 samples depth elements. Operations: 2 samples^2 depth for the
 /// scores and for either, and about 15 samples^2.
 template <class T>
 struct LeaveOneOutBackward {
