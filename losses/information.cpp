@@ -4,6 +4,8 @@
 #include "kernels/information/club.h"
 #include "kernels/information/club_sample.h"
 #include "kernels/information/gaussian.h"
+#include "kernels/information/gaussian_scores.h"
+#include "kernels/information/leave_one_out.h"
 
 namespace cmir::losses {
 namespace {
@@ -211,6 +213,100 @@ struct ClubSample {
   }
 };
 
+/// What L1Out's forward saves, by number.
+enum Saved : std::size_t { kMu, kLogvar, kY, kMeans, kFactorA, kFactorB, kLargest, kSum };
+
+struct L1Out {
+  static constexpr std::string_view name = "l1out";
+
+  Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
+    check_inputs(name, inputs);
+    require(inputs[0].size(0) >= 2, name,
+            "compares a sample with the others: it needs at least two samples, got {}",
+            inputs[0].describe());
+    return dispatch_float(inputs[0].dtype(), name,
+                          [&]<class T>() { return forward_as<T>(context, inputs); });
+  }
+
+  template <class T>
+  Tensor forward_as(OpContext& context, std::span<const Tensor> inputs) const {
+    using Scores = kernels::GaussianScoresForward<T>;
+    const Tensor &mu = inputs[0], &logvar = inputs[1], &y = inputs[2];
+    const Device device = mu.device();
+    const std::int64_t rows = mu.size(0), width = mu.size(1);
+    const std::int64_t depth = kernels::gaussian_score_depth(width);
+    Tensor means = scratch(2 * width, mu), own = scratch(rows, mu), sum = scratch(rows, mu);
+    Tensor a = Tensor::empty({rows, depth}, mu.dtype(), device);
+    Tensor b = Tensor::empty({rows, depth}, mu.dtype(), device);
+    Tensor largest = Tensor::empty({rows}, mu.dtype(), device);
+    Tensor value = Tensor::empty({}, mu.dtype(), device);
+    Tensor partial = scratch(Scores::workspace(rows, width), mu), of_rows = scratch(rows, mu);
+    kernels::run(device,
+                 Scores{mu.data<T>(), logvar.data<T>(), y.data<T>(), rows, width,
+                        partial.mutable_data<double>(), means.mutable_data<double>(),
+                        a.mutable_data<T>(), b.mutable_data<T>(), own.mutable_data<double>()});
+    Tensor workspace =
+        Tensor::empty({kernels::leave_one_out_workspace(device, rows)}, mu.dtype(), device);
+    kernels::run(device, kernels::LeaveOneOutForward<T>{
+                             a.data<T>(), b.data<T>(), own.data<double>(), rows, depth,
+                             mean_over(mu), workspace.mutable_data<T>(),
+                             of_rows.mutable_data<double>(), largest.mutable_data<T>(),
+                             sum.mutable_data<double>(), value.mutable_data<T>()});
+    if (context.recording()) {
+      for (const Tensor& tensor : {mu, logvar, y, means, a, b, largest, sum}) context.save(tensor);
+    }
+    return value;
+  }
+
+  Gradients backward(const OpContext& context, const Tensor& dy) const {
+    return dispatch_float(dy.dtype(), name, [&]<class T>() { return backward_as<T>(context, dy); });
+  }
+
+  template <class T>
+  Gradients backward_as(const OpContext& context, const Tensor& dy) const {
+    const Tensor &mu = context.saved(kMu), &a = context.saved(kFactorA);
+    const Device device = mu.device();
+    const std::int64_t rows = mu.size(0);
+    Tensor da, db;
+    if (context.needs_gradient(2)) da = Tensor::empty(a.shape(), a.dtype(), device);
+    if (context.needs_gradient(0) || context.needs_gradient(1)) {
+      db = Tensor::empty(a.shape(), a.dtype(), device);
+    }
+    Tensor workspace =
+        Tensor::empty({kernels::leave_one_out_workspace(device, rows)}, a.dtype(), device);
+    T *const of_a = data_or_null<T>(da), *const of_b = data_or_null<T>(db);
+    kernels::run(device, kernels::LeaveOneOutBackward<T>{
+                             a.data<T>(), context.saved(kFactorB).data<T>(),
+                             context.saved(kLargest).data<T>(), context.saved(kSum).data<double>(),
+                             dy.data<T>(), rows, a.size(1), mean_over(mu),
+                             workspace.mutable_data<T>(), of_a, of_b});
+    Gradients gradients = empty_gradients(context, mu, 3);
+    kernels::run(device,
+                 kernels::GaussianScoresBackward<T>{
+                     mu.data<T>(), context.saved(kLogvar).data<T>(), context.saved(kY).data<T>(),
+                     context.saved(kMeans).data<double>(), of_a, of_b, dy.data<T>(), rows,
+                     mu.size(1), mean_over(mu), data_or_null<T>(gradients[0]),
+                     data_or_null<T>(gradients[1]), data_or_null<T>(gradients[2])});
+    return gradients;
+  }
+
+  static std::vector<GradientCase> gradient_cases() {
+    const auto f = [](auto x) { return l1out(x[0], x[1], x[2]); };
+    std::vector<GradientCase> cases;
+    for (GradientCase& each : cases_of(3, f)) {
+      if (each.inputs[0].size(0) > 1) cases.push_back(std::move(each));
+    }
+    cases.push_back({"more than one tile", random_inputs({130, 1}), f});
+    cases.push_back({"an input used twice", random_inputs({3, 5}, 2),
+                     [](auto x) { return l1out(x[0], x[1], x[0]); }});
+    cases.push_back({"equal rows",
+                     {Tensor::full({4, 3}, 0.5, DType::f64), Tensor::zeros({4, 3}, DType::f64),
+                      Tensor::full({4, 3}, 0.25, DType::f64)},
+                     f});
+    return cases;
+  }
+};
+
 }  // namespace
 
 Variable gaussian_nll(const Variable& mu, const Variable& logvar, const Variable& y) {
@@ -225,6 +321,9 @@ Variable club_mean(const Variable& mu, const Variable& y) {
 Variable club_sample(const Variable& mu, const Variable& logvar, const Variable& y,
                      const RandomStream& stream) {
   return apply_op(ClubSample{stream}, {mu, logvar, y});
+}
+Variable l1out(const Variable& mu, const Variable& logvar, const Variable& y) {
+  return apply_op(L1Out{}, {mu, logvar, y});
 }
 
 }  // namespace cmir::losses

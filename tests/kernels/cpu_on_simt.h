@@ -13,6 +13,8 @@
 #include "kernels/information/club.h"
 #include "kernels/information/club_sample.h"
 #include "kernels/information/gaussian.h"
+#include "kernels/information/gaussian_scores.h"
+#include "kernels/information/leave_one_out.h"
 #include "kernels/information/prior_divergence.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/loss_slope.h"
@@ -65,13 +67,14 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
     ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
     Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
-    EmbeddingForward, EnvironmentPenalty, GaussianNllBackward, GaussianNllForward, Gemm, GramNorm,
-    InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
-    MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
-    NormaliseBackward, NormaliseForward, PairDivergence, PointwiseLoss, PointwiseSlope,
-    PositionsBackwardTable, PriorDivergenceBackward, PriorDivergenceForward, RowDot, Scale,
-    ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward,
-    SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
+    EmbeddingForward, EnvironmentPenalty, GaussianNllBackward, GaussianNllForward,
+    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, InvarianceBackward,
+    InvarianceForward, LayerNormBackward, LayerNormForward, LeaveOneOutBackward, LeaveOneOutForward,
+    LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward,
+    NoiseVariantsForward, NormaliseBackward, NormaliseForward, PairDivergence, PointwiseLoss,
+    PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward, PriorDivergenceForward, RowDot,
+    Scale, ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward,
+    SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              CpuKernelOnSimt<Permute<std::int32_t>>,
