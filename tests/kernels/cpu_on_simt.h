@@ -10,6 +10,9 @@
 #include "kernels/elementwise/binary.h"
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/information/info_nce.h"
+#include "kernels/information/pairs.h"
+#include "kernels/information/unit_rows.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -58,12 +61,13 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
     Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
-    EmbeddingForward, Gemm, GramNorm, InvarianceBackward, InvarianceForward, LayerNormBackward,
-    LayerNormForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
-    NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward, NormaliseForward,
-    PairDivergence, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
-    SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
-    SumAll, SumOverColumns, SumOverRows>;
+    EmbeddingForward, Gemm, GramNorm, InfoNceBackward, InfoNceForward, InvarianceBackward,
+    InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples,
+    MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
+    NormaliseBackward, NormaliseForward, PairDivergence, PairGradient, PairSums, PointwiseLoss,
+    PositionsBackwardTable, RowDot, Scale, ScaleRows, SoftmaxBackward, SoftmaxForward,
+    SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
+    SumOverRows, UnitRowsBackward, UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
