@@ -11,6 +11,7 @@
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/information/info_nce.h"
+#include "kernels/information/pair_bound.h"
 #include "kernels/information/pairs.h"
 #include "kernels/information/unit_rows.h"
 #include "kernels/kernel.h"
@@ -64,10 +65,10 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     EmbeddingForward, Gemm, GramNorm, InfoNceBackward, InfoNceForward, InvarianceBackward,
     InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples,
     MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
-    NormaliseBackward, NormaliseForward, PairDivergence, PairGradient, PairSums, PointwiseLoss,
-    PositionsBackwardTable, RowDot, Scale, ScaleRows, SoftmaxBackward, SoftmaxForward,
-    SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
-    SumOverRows, UnitRowsBackward, UnitRowsForward>;
+    NormaliseBackward, NormaliseForward, PairBoundBackward, PairBoundForward, PairDivergence,
+    PairGradient, PairSums, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
+    SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
+    SumAll, SumOverColumns, SumOverRows, UnitRowsBackward, UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
