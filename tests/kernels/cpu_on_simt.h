@@ -14,8 +14,12 @@
 #include "kernels/information/club_sample.h"
 #include "kernels/information/gaussian.h"
 #include "kernels/information/gaussian_scores.h"
+#include "kernels/information/info_nce.h"
 #include "kernels/information/leave_one_out.h"
+#include "kernels/information/pair_bound.h"
+#include "kernels/information/pairs.h"
 #include "kernels/information/prior_divergence.h"
+#include "kernels/information/unit_rows.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
@@ -68,13 +72,15 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
     Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
     EmbeddingForward, EnvironmentPenalty, GaussianNllBackward, GaussianNllForward,
-    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, InvarianceBackward,
-    InvarianceForward, LayerNormBackward, LayerNormForward, LeaveOneOutBackward, LeaveOneOutForward,
-    LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward,
-    NoiseVariantsForward, NormaliseBackward, NormaliseForward, PairDivergence, PointwiseLoss,
+    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, InfoNceBackward, InfoNceForward,
+    InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LeaveOneOutBackward,
+    LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
+    NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward, NormaliseForward,
+    PairBoundBackward, PairBoundForward, PairDivergence, PairGradient, PairSums, PointwiseLoss,
     PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward, PriorDivergenceForward, RowDot,
     Scale, ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward,
-    SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
+    SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows, UnitRowsBackward,
+    UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              CpuKernelOnSimt<Permute<std::int32_t>>,

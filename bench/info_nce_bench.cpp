@@ -1,0 +1,382 @@
+// InfoNCE and its kernels. The kernels against plain loops; the whole symmetric loss, forward and
+// backward, against two forms that hold all N x N scores, through the same BLAS: `materialised`, as
+// an array library has it (the scores, their softmax over rows and over columns and dS, an array
+// each), and `in_place`, fused by hand (one array). Their passes are threaded and vectorised too,
+// which is why this file is compiled for this machine. Both are compared with ours before anything
+// is timed. Counters: peak_MB, the largest memory in use above the inputs; Gflop, a second,
+// counting the products that ours (four) or theirs (three) makes. PyTorch's time:
+// bench/peers/torch_info_nce.py.
+#include <algorithm>
+#include <cmath>
+
+#include "bench/harness.h"
+#include "core/allocator.h"
+#include "core/parallel.h"
+#include "kernels/cpu/vector_math.h"
+#include "kernels/information/info_nce.h"
+#include "kernels/information/pairs.h"
+#include "kernels/information/unit_rows.h"
+#include "kernels/matrix/gemm.h"
+#include "losses/info_nce.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace bench;
+
+constexpr float kTemperature = 0.07F;
+constexpr float kScale = 1 / kTemperature;  // of cosines: no score is larger
+
+std::vector<float> unit_rows(std::int64_t n, std::int64_t d, std::uint64_t seed) {
+  std::vector<float> rows = normals(n * d, seed);
+  for (std::int64_t i = 0; i < n; ++i) {
+    double square = 0;
+    for (std::int64_t k = 0; k < d; ++k) square += rows[i * d + k] * rows[i * d + k];
+    for (std::int64_t k = 0; k < d; ++k) rows[i * d + k] /= static_cast<float>(std::sqrt(square));
+  }
+  return rows;
+}
+
+/// Unit rows, and their scores written out.
+struct Problem {
+  std::int64_t n, d;
+  Array<float> a, b;
+
+  explicit Problem(const benchmark::State& state)
+      : n(state.range(0)), d(state.range(1)), a(unit_rows(n, d, 1)), b(unit_rows(n, d, 2)) {}
+  PairScores<float> scores() { return {a.data(), b.data(), n, d, kScale, nullptr}; }
+  double score(std::int64_t i, std::int64_t j) const {
+    double sum = 0;
+    for (std::int64_t k = 0; k < d; ++k) sum += double{a[i * d + k]} * b[j * d + k];
+    return kScale * sum;
+  }
+  /// All would take minutes.
+  std::vector<std::int64_t> checked() const { return {0, n / 2, n - 1}; }
+};
+
+void pair_sums(benchmark::State& state) {
+  Problem p(state);
+  Array<float> diagonal(p.n), row_largest(p.n), column_largest(p.n),
+      workspace(PairSums<float>::workspace_size(p.n));
+  Array<double> row_sum(p.n), column_sum(p.n), partial(PairSums<float>::partial_size(p.n));
+  const PairSums<float> args{p.scores(),       diagonal.data(),       row_largest.data(),
+                             row_sum.data(),   column_largest.data(), column_sum.data(),
+                             workspace.data(), partial.data()};
+  measure(state, args, [&] {
+    std::vector<double> actual, expected;
+    row_largest.fetch(), row_sum.fetch(), column_largest.fetch(), column_sum.fetch();
+    for (const std::int64_t i : p.checked()) {
+      double row = 0, column = 0;
+      for (std::int64_t j = 0; j < p.n; ++j) {
+        if (i != j) row += std::exp(p.score(i, j)), column += std::exp(p.score(j, i));
+      }
+      expected.insert(expected.end(), {std::log(row), std::log(column)});
+      actual.insert(actual.end(), {row_largest[i] + std::log(row_sum[i]),
+                                   column_largest[i] + std::log(column_sum[i])});
+    }
+    return agree(state, actual, expected, 1e-4);
+  });
+}
+
+void pair_gradient(benchmark::State& state) {
+  Problem p(state);
+  const std::int64_t n = p.n, d = p.d;
+  Array<float> weight(normals(n, 3)), shift(std::vector<float>(n, kScale)), diagonal(normals(n, 4)),
+      da(n * d), db(n * d), workspace(PairGradient<float>::workspace_size(n, d));
+  const PairGradient<float> args{p.scores(),    weight.data(), shift.data(),
+                                 weight.data(), shift.data(),  diagonal.data(),
+                                 da.data(),     db.data(),     workspace.data()};
+  measure(state, args, [&] {
+    std::vector<double> actual, expected(6 * d);
+    da.fetch(), db.fetch();
+    auto* to = expected.data();
+    for (const std::int64_t i : p.checked()) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        const double pull = double{weight[i]} + weight[j], own = diagonal[i];
+        const double da_weight = i == j ? own : pull * std::exp(p.score(i, j) - kScale);
+        const double db_weight = i == j ? own : pull * std::exp(p.score(j, i) - kScale);
+        for (std::int64_t k = 0; k < d; ++k) to[k] += kScale * da_weight * p.b[j * d + k];
+        for (std::int64_t k = 0; k < d; ++k) to[d + k] += kScale * db_weight * p.a[j * d + k];
+      }
+      actual.insert(actual.end(), da.begin() + i * d, da.begin() + (i + 1) * d);
+      actual.insert(actual.end(), db.begin() + i * d, db.begin() + (i + 1) * d);
+      to += 2 * d;
+    }
+    return agree(state, actual, expected, 1e-4);
+  });
+}
+
+/// Scores of which the diagonal is its normals and the others' sums are 5 exp(2).
+struct Sums {
+  std::int64_t n;
+  Array<float> diagonal, largest;
+  Array<double> sum;
+
+  explicit Sums(std::int64_t count)
+      : n(count),
+        diagonal(normals(n, 1)),
+        largest(std::vector<float>(n, 2)),
+        sum(std::vector<double>(n, 5)) {}
+  PairTotals<float> totals() {
+    return {diagonal.data(), largest.data(), sum.data(), largest.data(), sum.data(), n};
+  }
+  double others() const { return 5 * std::exp(2.0); }
+};
+
+void info_nce_forward(benchmark::State& state) {
+  Sums sums(state.range(0));
+  Array<float> losses(sums.n);
+  measure(state, InfoNceForward<float>{sums.totals(), losses.data()}, [&] {
+    std::vector<double> expected;
+    for (const float own : sums.diagonal) {
+      expected.push_back(std::log(std::exp(double{own}) + sums.others()) - own);
+    }
+    return agree(state, losses, expected, 1e-5);
+  });
+}
+
+void info_nce_backward(benchmark::State& state) {
+  Sums sums(state.range(0));
+  Array<float> cotangent(normals(sums.n, 2)), weight(sums.n), shift(sums.n), column_weight(sums.n),
+      column_shift(sums.n), diagonal(sums.n);
+  const InfoNceBackward<float> args{sums.totals(),  cotangent.data(),     weight.data(),
+                                    shift.data(),   column_weight.data(), column_shift.data(),
+                                    diagonal.data()};
+  measure(state, args, [&] {
+    std::vector<double> expected;
+    for (std::int64_t i = 0; i < sums.n; ++i) {
+      const double own = std::exp(double{sums.diagonal[i]});
+      expected.push_back(cotangent[i] * (own / (own + sums.others()) - 1));
+    }
+    return agree(state, diagonal, expected, 1e-5);
+  });
+}
+
+void unit_rows_forward(benchmark::State& state) {
+  const std::int64_t rows = state.range(0), width = state.range(1);
+  Array<float> x(normals(rows * width, 1)), y(rows * width);
+  Array<double> inverse(rows);
+  const UnitRowsForward<float> args{x.data(), y.data(), inverse.data(), rows, width};
+  measure(state, args, [&] { return agree(state, y, unit_rows(rows, width, 1), 1e-6); });
+}
+
+void unit_rows_backward(benchmark::State& state) {
+  const std::int64_t rows = state.range(0), width = state.range(1);
+  Array<float> y(unit_rows(rows, width, 1)), dy(normals(rows * width, 2)), dx(rows * width);
+  Array<double> inverse(std::vector<double>(rows, 0.5));
+  const UnitRowsBackward<float> args{y.data(), inverse.data(), dy.data(), dx.data(), rows, width};
+  measure(state, args, [&] {
+    std::vector<double> expected(rows * width);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      double along = 0;
+      for (std::int64_t e = i * width; e < (i + 1) * width; ++e) along += double{dy[e]} * y[e];
+      for (std::int64_t e = i * width; e < (i + 1) * width; ++e) {
+        expected[e] = 0.5 * (dy[e] - along * y[e]);
+      }
+    }
+    return agree(state, dx, expected, 1e-5);
+  });
+}
+
+const Table kPairTable{
+    {"N", "d"}, {{130, 20}, {1024, 64}, {8192, 64}, {8192, 256}}, {{32768, 256}}};
+const Table kSampleTable{{"N"}, {{300}, {8192}}, {{1 << 22}}};
+const Table kRowTable{{"N", "d"}, {{130, 20}, {8192, 256}}, {{131072, 256}}};
+const Register registered{{
+    kernel<PairSums<float>>(kPairTable, pair_sums),
+    kernel<PairGradient<float>>(kPairTable, pair_gradient),
+    kernel<InfoNceForward<float>>(kSampleTable, info_nce_forward),
+    kernel<InfoNceBackward<float>>(kSampleTable, info_nce_backward),
+    kernel<UnitRowsForward<float>>(kRowTable, unit_rows_forward),
+    kernel<UnitRowsBackward<float>>(kRowTable, unit_rows_backward),
+}};
+
+// ---- The whole loss
+
+struct Result {
+  double value;
+  Tensor da, db;
+};
+using Form = Result (*)(const Tensor&, const Tensor&);
+
+Result fused(const Tensor& a, const Tensor& b) {
+  const Variable x(a, true), y(b, true);
+  const Variable loss =
+      losses::info_nce(x, y, {.scores = {losses::Critic::dot, kTemperature}, .symmetric = true});
+  backward(loss);
+  return {loss.value().item(), x.gradient(), y.gradient()};
+}
+
+Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
+  const std::int64_t m = a.size(transpose_a ? 1 : 0), k = a.size(transpose_a ? 0 : 1);
+  const std::int64_t n = b.size(transpose_b ? 0 : 1);
+  Tensor c = Tensor::empty({m, n});
+  kernels::run(Device{}, Gemm<float>{.transpose_a = transpose_a,
+                                     .transpose_b = transpose_b,
+                                     .m = m,
+                                     .n = n,
+                                     .k = k,
+                                     .alpha = kScale,
+                                     .a = a.data<float>(),
+                                     .lda = a.size(1),
+                                     .b = b.data<float>(),
+                                     .ldb = b.size(1),
+                                     .c = c.mutable_data<float>(),
+                                     .ldc = n});
+  return c;
+}
+
+/// f(begin, end) over parts of the N rows or columns, in parallel.
+template <class F>
+void in_parts(std::int64_t n, F&& f) {
+  parallel_for(0, n, std::max<std::int64_t>(16, n / 16), f);
+}
+
+/// ln sum_j exp(s_ij) of each row.
+std::vector<float> row_log_sums(const float* s, std::int64_t n) {
+  std::vector<float> out(n);
+  in_parts(n, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* row = s + i * n;
+      float largest = row[0], sum = 0;
+#pragma omp simd reduction(max : largest)
+      for (std::int64_t j = 0; j < n; ++j) largest = std::max(largest, row[j]);
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t j = 0; j < n; ++j) sum += cpu::exp(row[j] - largest);
+      out[i] = largest + std::log(sum);
+    }
+  });
+  return out;
+}
+
+/// ln sum_i exp(s_ij) of each column.
+std::vector<float> column_log_sums(const float* s, std::int64_t n) {
+  std::vector<float> out(n);
+  in_parts(n, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> largest(end - begin, -INFINITY), sum(end - begin);
+    float *most = largest.data(), *total = sum.data();
+    for (std::int64_t i = 0; i < n; ++i) {
+      const float* row = s + i * n + begin;
+#pragma omp simd
+      for (std::int64_t j = 0; j < end - begin; ++j) most[j] = std::max(most[j], row[j]);
+    }
+    for (std::int64_t i = 0; i < n; ++i) {
+      const float* row = s + i * n + begin;
+#pragma omp simd
+      for (std::int64_t j = 0; j < end - begin; ++j) total[j] += cpu::exp(row[j] - most[j]);
+    }
+    for (std::int64_t j = begin; j < end; ++j)
+      out[j] = most[j - begin] + std::log(total[j - begin]);
+  });
+  return out;
+}
+
+double value_of(const float* s, const std::vector<float>& rows, const std::vector<float>& columns) {
+  const auto n = static_cast<std::int64_t>(rows.size());
+  double sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) sum += 0.5 * (rows[i] + columns[i]) - s[i * n + i];
+  return sum / static_cast<double>(n);
+}
+
+/// out[i, j] = f(i, j), in parallel.
+template <class F>
+void map(float* out, std::int64_t n, F&& f) {
+  in_parts(n, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      float* row = out + i * n;
+#pragma omp simd
+      for (std::int64_t j = 0; j < n; ++j) row[j] = f(i, j);
+    }
+  });
+}
+
+Result gradients(double value, const Tensor& ds, const Tensor& a, const Tensor& b) {
+  return {value, product(ds, false, b, false), product(ds, true, a, false)};
+}
+
+Result materialised(const Tensor& a, const Tensor& b) {
+  const std::int64_t n = a.size(0);
+  const Tensor scores = product(a, false, b, true);
+  const float* s = scores.data<float>();
+  const auto rows = row_log_sums(s, n), columns = column_log_sums(s, n);
+  Tensor of_rows = Tensor::empty({n, n}), of_columns = Tensor::empty({n, n});
+  Tensor ds = Tensor::empty({n, n});
+  float *p = of_rows.mutable_data<float>(), *q = of_columns.mutable_data<float>();
+  const float *r = rows.data(), *c = columns.data();
+  map(p, n, [=](std::int64_t i, std::int64_t j) { return cpu::exp(s[i * n + j] - r[i]); });
+  map(q, n, [=](std::int64_t i, std::int64_t j) { return cpu::exp(s[i * n + j] - c[j]); });
+  const float share = 0.5F / static_cast<float>(n);
+  float* g = ds.mutable_data<float>();
+  map(g, n, [=](std::int64_t i, std::int64_t j) { return share * (p[i * n + j] + q[i * n + j]); });
+  for (std::int64_t i = 0; i < n; ++i) g[i * n + i] -= 2 * share;
+  return gradients(value_of(s, rows, columns), ds, a, b);
+}
+
+Result in_place(const Tensor& a, const Tensor& b) {
+  const std::int64_t n = a.size(0);
+  Tensor scores = product(a, false, b, true);
+  float* s = scores.mutable_data<float>();
+  const auto rows = row_log_sums(s, n), columns = column_log_sums(s, n);
+  const double value = value_of(s, rows, columns);
+  const float *r = rows.data(), *c = columns.data(), share = 0.5F / static_cast<float>(n);
+  map(s, n, [=](std::int64_t i, std::int64_t j) {
+    const float score = s[i * n + j];
+    return share * (cpu::exp(score - r[i]) + cpu::exp(score - c[j]));
+  });
+  for (std::int64_t i = 0; i < n; ++i) s[i * n + i] -= 2 * share;
+  return gradients(value, scores, a, b);
+}
+
+/// The largest difference, relative to the value and to each gradient's largest element.
+double difference(const Result& x, const Result& y) {
+  double worst = std::abs(x.value - y.value) / std::abs(y.value);
+  for (const auto& [p, q] : {std::pair{x.da.span<float>(), y.da.span<float>()},
+                             std::pair{x.db.span<float>(), y.db.span<float>()}}) {
+    double largest = 0, apart = 0;
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      largest = std::max(largest, double{std::abs(q[i])});
+      apart = std::max(apart, double{std::abs(p[i] - q[i])});
+    }
+    worst = std::max(worst, apart / largest);
+  }
+  return worst;
+}
+
+void loss(benchmark::State& state, Form form, double products) {
+  const std::int64_t n = state.range(0), d = state.range(1);
+  const Tensor a = Tensor::from(unit_rows(n, d, 1), {n, d}),
+               b = Tensor::from(unit_rows(n, d, 2), {n, d});
+  if (form != &fused) {
+    if (const double apart = difference(fused(a, b), form(a, b)); !(apart <= 1e-4)) {
+      return fail(state, fmt::format("the forms differ by {}", apart));
+    }
+  }
+  cpu_allocator().reset_peak();
+  const std::size_t before = cpu_allocator().stats().live;
+  form(a, b);
+  state.counters["peak_MB"] = static_cast<double>(cpu_allocator().stats().peak - before) / 1e6;
+  for (auto _ : state) benchmark::DoNotOptimize(form(a, b).value);
+  const auto size = static_cast<double>(n);
+  state.counters["Gflop"] =
+      benchmark::Counter(products * 2e-9 * size * size * static_cast<double>(d),
+                         benchmark::Counter::kIsIterationInvariantRate);
+}
+
+const std::vector<std::vector<std::int64_t>> kLossSizes{{128, 1024, 8192}, {64, 256}};
+
+BENCHMARK_CAPTURE(loss, fused, &fused, 4)
+    ->ArgNames({"N", "d"})
+    ->ArgsProduct(kLossSizes)
+    ->ArgsProduct({{32768}, {64, 256}})
+    ->UseRealTime();
+BENCHMARK_CAPTURE(loss, materialised, &materialised, 3)
+    ->ArgNames({"N", "d"})
+    ->ArgsProduct(kLossSizes)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(loss, in_place, &in_place, 3)
+    ->ArgNames({"N", "d"})
+    ->ArgsProduct(kLossSizes)
+    ->UseRealTime();
+
+}  // namespace
+}  // namespace cmir::kernels

@@ -1,0 +1,138 @@
+// The N x N scores of a separable critic, s_ij = scale a_i . b_j, summed through exp and
+// differentiated without ever being held: the part that InfoNCE and the other bounds over all pairs
+// share.
+//
+// The diagonal is kept apart: s_ii is a sample with its own partner, and all sums are over i != j.
+// So ln(1 + sum_off exp(s - s_ii)) and its derivative keep their digits when they are small, and
+// one sample alone gives empty sums rather than a special case.
+//
+// CPU: tiles of kPairRows x kPairColumns scores from the BLAS, which stay in a core's L2 cache
+// while they are summed or weighed; a thread owns a group of columns. Where a tile's scores lie
+// within kPairRange of each other, its row and column sums share one exp of each, relative to the
+// largest. CUDA: tiles of 64 x 64 in f32 by plain FMA; a block sums over a square region of tiles,
+// and a second kernel merges the regions. Scores must be finite; a NaN gives NaN. Nothing depends
+// on the number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+
+#include "core/host_device.h"
+#include "core/parallel.h"
+#include "kernels/kernel.h"
+
+namespace cmir::kernels {
+
+/// Rows and columns of a CPU tile, and the columns that fill a group beyond the fewest.
+inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairGroups = 16;
+/// Scores of a tile so near each other share one exp: its argument's rounding is at most 1e-6.
+inline constexpr int kPairRange = 32;
+/// Rows and columns of a CUDA block's tile.
+inline constexpr std::int64_t kPairTile = 64;
+
+/// Columns of a group: at most kPairGroups groups, of at least 128.
+inline std::int64_t pair_group(std::int64_t n) {
+  return std::max<std::int64_t>(((n + kPairGroups - 1) / kPairGroups + 15) / 16 * 16, 128);
+}
+inline std::int64_t pair_groups(std::int64_t n) { return chunk_count(0, n, pair_group(n)); }
+/// Elements of a tile, whose rows are not a power of two apart, so that they share no cache set.
+inline std::int64_t pair_tile_size(std::int64_t n) {
+  return std::min(n, kPairRows) * (kPairColumns + 16);
+}
+/// Rows, and columns, of the region that a CUDA block sums over: a grid of at most 32 x 32, up to
+/// what shared memory holds.
+inline std::int64_t pair_region(std::int64_t n) {
+  return std::clamp<std::int64_t>((n + 32 * kPairTile - 1) / (32 * kPairTile), 1, 128) * kPairTile;
+}
+
+template <class T>
+struct PairScores {
+  const T* a;  // [n, d]
+  const T* b;  // [n, d]
+  std::int64_t n;
+  std::int64_t d;
+  double factor;       // scale = factor exp(*log_scale)
+  const T* log_scale;  // [1], or null: scale = factor
+
+  CMIR_HOST_DEVICE double scale() const {
+    return log_scale == nullptr ? factor : factor * std::exp(static_cast<double>(*log_scale));
+  }
+  /// One unit: the product that gives all scores.
+  double unit() const { return 2.0 * n * n * d; }
+};
+
+/// diagonal[i] = s_ii; row_largest[i] + ln row_sum[i] = ln sum_{j != i} exp(s_ij), where
+/// row_largest is between the largest of these scores and kPairRange more, and row_sum is 0
+/// (row_largest -inf) if there is none; columns likewise, over i != j, unless null. f32 scores of
+/// magnitude L have an error of about L eps sqrt(d), and the logarithms with them. Sums are in T
+/// within a tile, then f64, in order. Bytes: 2 n d + 3 or 5 n elements. Operations: 2 n^2 d (one
+/// unit), and about 25 or 30 n^2. Memory beside the results: workspace_size and partial_size, O(n).
+template <class T>
+struct PairSums {
+  static constexpr std::string_view name = "pair_sums";
+  PairScores<T> scores;
+  T* diagonal;         // [n]
+  T* row_largest;      // [n]
+  double* row_sum;     // [n]
+  T* column_largest;   // [n] or null
+  double* column_sum;  // [n] or null, as column_largest is
+  T* workspace;        // [workspace_size(n)]
+  double* partial;     // [partial_size(n)]
+
+  /// The CPU's tile and rows' largest of each group, or CUDA's largest and sum of each row and
+  /// column in each region.
+  static std::int64_t workspace_size(std::int64_t n) {
+    const std::int64_t regions = chunk_count(0, n, pair_region(n));
+    return std::max(pair_groups(n) * (pair_tile_size(n) + n), 4 * regions * n);
+  }
+  /// The CPU's rows' sums of each group.
+  static std::int64_t partial_size(std::int64_t n) { return pair_groups(n) * n; }
+  double bytes() const { return (2.0 * scores.d + 5) * scores.n * sizeof(T); }
+  double operations() const {
+    return scores.unit() + (column_largest ? 30.0 : 25.0) * scores.n * scores.n;
+  }
+};
+
+/// What PairSums leaves.
+template <class T>
+struct PairTotals {
+  const T* diagonal;         // [n]
+  const T* row_largest;      // [n]
+  const double* row_sum;     // [n]
+  const T* column_largest;   // [n] or null: one way only
+  const double* column_sum;  // [n] or null
+  std::int64_t n;
+};
+
+/// With dS_ij = row_weight[i] exp(s_ij - row_shift[i]) + column_weight[j] exp(s_ij -
+/// column_shift[j]) for i != j, and dS_ii = diagonal_weight[i]:
+///   da = scale dS b, db = scale dS^T a; each may be null.
+/// (The gradient of ln scale is sum_i a_i . da_i, for which nothing is recomputed.) A shift is at
+/// least the largest score of its row or column but the diagonal's. The CPU recomputes the scores
+/// once for both: three units. CUDA once for each: four units up to d = 256, one more for every
+/// further 256 features of either. Bytes: 4 n d + 5 n elements. Memory beside the results:
+/// workspace_size(n, d), at most kPairRows kPairGroups (d + 272) elements.
+template <class T>
+struct PairGradient {
+  static constexpr std::string_view name = "pair_gradient";
+  PairScores<T> scores;
+  const T* row_weight;       // [n]
+  const T* row_shift;        // [n]
+  const T* column_weight;    // [n], or null: zeros
+  const T* column_shift;     // [n], or null as column_weight is
+  const T* diagonal_weight;  // [n]
+  T* da;                     // [n, d] or null
+  T* db;                     // [n, d] or null
+  T* workspace;              // [workspace_size(n, d)]
+
+  /// The CPU's tile of each group, and what the group adds to a band's da.
+  static std::int64_t workspace_size(std::int64_t n, std::int64_t d) {
+    return pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairRows) * d);
+  }
+  double bytes() const { return (4.0 * scores.d + 5) * scores.n * sizeof(T); }
+  double operations() const { return (1.0 + (da != nullptr) + (db != nullptr)) * scores.unit(); }
+};
+
+}  // namespace cmir::kernels

@@ -1,0 +1,325 @@
+#include "kernels/information/pairs.h"
+
+#include <limits>
+
+#include "kernels/cpu/vector_math.h"
+#include "kernels/matrix/blas.h"
+
+#include "kernels/cpu/isa_begin.h"
+namespace cmir::kernels::CMIR_ISA {
+namespace {
+
+constexpr std::int64_t kStride = kPairColumns + 16;
+
+template <class T>
+constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
+template <class T>
+T finite_or_zero(T largest) {
+  return largest == kMinusInfinity<T> ? T{0} : largest;
+}
+
+/// Part of the matrix of scores: rows [row, row + rows) and columns [column, column + columns).
+template <class T>
+struct Tile {
+  T* scores;
+  std::int64_t row, column, rows, columns;
+
+  T* operator[](std::int64_t i) const { return scores + i * kStride; }
+  /// f(g, s_gg) for each element of the matrix's diagonal that is in the tile.
+  template <class F>
+  void for_diagonal(F&& f) const {
+    const std::int64_t end = std::min(row + rows, column + columns);
+    for (std::int64_t g = std::max(row, column); g < end; ++g) {
+      f(g, scores[(g - row) * kStride + g - column]);
+    }
+  }
+};
+
+/// A group of columns cut into tiles of equal width; one thread's work.
+template <class T>
+struct Group {
+  const PairScores<T>& scores;
+  T scale;
+  T* tile_scores;
+  std::int64_t begin, end;
+
+  std::int64_t tile_width() const {
+    const std::int64_t tiles = chunk_count(begin, end, kPairColumns);
+    return ((end - begin + tiles - 1) / tiles + 15) / 16 * 16;
+  }
+  Tile<T> tile(std::int64_t row, std::int64_t column) const {
+    const std::int64_t d = scores.d;
+    const Tile<T> t{tile_scores, row, column, std::min(kPairRows, scores.n - row),
+                    std::min(tile_width(), end - column)};
+    blas_gemm(false, true, t.rows, t.columns, d, scale, scores.a + row * d, d,
+              scores.b + column * d, d, T{0}, t.scores, kStride);
+    return t;
+  }
+};
+
+/// f(group, its number) for each group, in parallel. `tiles` has room for a tile of each.
+template <class T, class F>
+void for_each_group(const PairScores<T>& scores, T* tiles, F&& f) {
+  const std::int64_t width = pair_group(scores.n);
+  const auto scale = static_cast<T>(scores.scale());
+  parallel_for(0, scores.n, width, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t number = begin / width;
+    f(Group<T>{scores, scale, tiles + number * pair_tile_size(scores.n), begin, end}, number);
+  });
+}
+
+template <class T>
+T largest_of(const T* x, std::int64_t count) {
+  T largest = kMinusInfinity<T>;
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t j = 0; j < count; ++j) largest = x[j] > largest ? x[j] : largest;
+  return largest;
+}
+template <class T>
+T smallest_of(const T* x, std::int64_t count) {  // -inf, the masked diagonal, does not count
+  T smallest = -kMinusInfinity<T>;
+#pragma omp simd reduction(min : smallest)
+  for (std::int64_t j = 0; j < count; ++j) {
+    const T value = x[j] == kMinusInfinity<T> ? -kMinusInfinity<T> : x[j];
+    smallest = value < smallest ? value : smallest;
+  }
+  return smallest;
+}
+
+/// The largest score of a tile whose scores lie within kPairRange of each other; else NaN.
+template <class T>
+T shared_reference(const Tile<T>& tile) {
+  T largest = kMinusInfinity<T>, smallest = -kMinusInfinity<T>;
+  for (std::int64_t i = 0; i < tile.rows; ++i) {
+    largest = std::max(largest, largest_of(tile[i], tile.columns));
+    smallest = std::min(smallest, smallest_of(tile[i], tile.columns));
+  }
+  const bool near = largest > kMinusInfinity<T> && largest - smallest <= T{kPairRange};
+  return near ? largest : std::numeric_limits<T>::quiet_NaN();
+}
+
+/// Running sums of exp, each sum times exp(largest).
+template <class T>
+struct Totals {
+  T* largest;
+  double* sum;
+
+  Totals from(std::int64_t begin) const { return {largest + begin, sum + begin}; }
+  void clear(std::int64_t count) const {
+    std::fill_n(largest, count, kMinusInfinity<T>);
+    std::fill_n(sum, count, 0.0);
+  }
+  /// Adds others of the same form.
+  template <class Sum>
+  void add(const T* other_largest, const Sum* other_sum, std::int64_t count) const {
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+      const T reference = other_largest[i] > largest[i] ? other_largest[i] : largest[i];
+      const T shift = finite_or_zero(reference);
+      sum[i] = sum[i] * static_cast<double>(cpu::exp(largest[i] - shift)) +
+               static_cast<double>(other_sum[i]) *
+                   static_cast<double>(cpu::exp(other_largest[i] - shift));
+      largest[i] = reference;
+    }
+  }
+};
+
+/// What a tile adds to its rows' and columns' totals.
+template <class T>
+struct TileSums {
+  T row_largest[kPairRows], column_largest[kPairColumns];
+  alignas(64) T row_sum[kPairRows], column_sum[kPairColumns];
+
+  void add_rows(const Tile<T>& tile) {
+    for (std::int64_t i = 0; i < tile.rows; ++i) {
+      const T* s = tile[i];
+      row_largest[i] = largest_of(s, tile.columns);
+      const T shift = finite_or_zero(row_largest[i]);
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t j = 0; j < tile.columns; ++j) sum += cpu::exp(s[j] - shift);
+      row_sum[i] = sum;
+    }
+  }
+  void add_columns(const Tile<T>& tile) {
+    std::fill_n(column_largest, tile.columns, kMinusInfinity<T>);
+    std::fill_n(column_sum, tile.columns, T{0});
+    T* largest = column_largest;
+    for (std::int64_t i = 0; i < tile.rows; ++i) {
+      const T* s = tile[i];
+#pragma omp simd
+      for (std::int64_t j = 0; j < tile.columns; ++j) {
+        largest[j] = s[j] > largest[j] ? s[j] : largest[j];
+      }
+    }
+    for (std::int64_t i = 0; i < tile.rows; ++i) {
+      const T* s = tile[i];
+      T* sums = column_sum;
+#pragma omp simd
+      for (std::int64_t j = 0; j < tile.columns; ++j) {
+        sums[j] += cpu::exp(s[j] - finite_or_zero(largest[j]));
+      }
+    }
+  }
+  void add_both(const Tile<T>& tile, T reference) {
+    std::fill_n(row_largest, tile.rows, reference);
+    std::fill_n(column_largest, tile.columns, reference);
+    std::fill_n(column_sum, tile.columns, T{0});
+    for (std::int64_t i = 0; i < tile.rows; ++i) {
+      const T* s = tile[i];
+      T *sums = column_sum, sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t j = 0; j < tile.columns; ++j) {
+        const T e = cpu::exp(s[j] - reference);
+        sum += e;
+        sums[j] += e;
+      }
+      row_sum[i] = sum;
+    }
+  }
+  void add(const Tile<T>& tile, bool columns) {
+    const T reference = columns ? shared_reference(tile) : std::numeric_limits<T>::quiet_NaN();
+    if (!std::isnan(reference)) return add_both(tile, reference);
+    add_rows(tile);
+    if (columns) add_columns(tile);
+  }
+};
+
+/// The group's sums of its columns, and of all rows to `rows`.
+template <class T>
+void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<T>& rows) {
+  const std::int64_t n = a.scores.n;
+  const Totals<T> columns{a.column_largest, a.column_sum};
+  const bool has_columns = a.column_largest != nullptr;
+  rows.clear(n);
+  if (has_columns) columns.from(group.begin).clear(group.end - group.begin);
+  for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
+    for (std::int64_t row = 0; row < n; row += kPairRows) {
+      const Tile<T> tile = group.tile(row, column);
+      tile.for_diagonal([&](std::int64_t g, T& score) {
+        a.diagonal[g] = score;
+        score = kMinusInfinity<T>;
+      });
+      TileSums<T> sums;
+      sums.add(tile, has_columns);
+      rows.from(row).add(sums.row_largest, sums.row_sum, tile.rows);
+      if (!has_columns) continue;
+      columns.from(column).add(sums.column_largest, sums.column_sum, tile.columns);
+    }
+  }
+}
+
+template <class T>
+void pair_sums(const PairSums<T>& a) {
+  const std::int64_t n = a.scores.n, groups = pair_groups(n);
+  const Totals<T> parts{a.workspace + groups * pair_tile_size(n), a.partial};
+  for_each_group(a.scores, a.workspace, [&](const Group<T>& group, std::int64_t number) {
+    sum_group(a, group, parts.from(number * n));
+  });
+  parallel_for(0, n, 1024, [&](std::int64_t begin, std::int64_t end) {
+    const Totals<T> rows{a.row_largest + begin, a.row_sum + begin};
+    rows.clear(end - begin);
+    for (std::int64_t number = 0; number < groups; ++number) {
+      const Totals<T> part = parts.from(number * n + begin);
+      rows.add(part.largest, part.sum, end - begin);
+    }
+  });
+}
+
+/// A tile's scores become dS, each sum's exp by itself.
+template <class T>
+void weigh_apart(const PairGradient<T>& a, const Tile<T>& tile) {
+  for (std::int64_t i = 0; i < tile.rows; ++i) {
+    T* s = tile[i];
+    const T weight = a.row_weight[tile.row + i], shift = a.row_shift[tile.row + i];
+    if (a.column_weight) {
+      const T *weights = a.column_weight + tile.column, *shifts = a.column_shift + tile.column;
+#pragma omp simd
+      for (std::int64_t j = 0; j < tile.columns; ++j) {
+        s[j] = weight * cpu::exp(s[j] - shift) + weights[j] * cpu::exp(s[j] - shifts[j]);
+      }
+    } else {
+#pragma omp simd
+      for (std::int64_t j = 0; j < tile.columns; ++j) s[j] = weight * cpu::exp(s[j] - shift);
+    }
+  }
+}
+
+/// The same with one exp for both, relative to `reference`.
+template <class T>
+void weigh_both(const PairGradient<T>& a, const Tile<T>& tile, T reference) {
+  alignas(64) T of_column[kPairColumns];
+  const T *weights = a.column_weight + tile.column, *shifts = a.column_shift + tile.column;
+#pragma omp simd
+  for (std::int64_t j = 0; j < tile.columns; ++j) {
+    of_column[j] = weights[j] * cpu::exp(reference - shifts[j]);
+  }
+  for (std::int64_t i = 0; i < tile.rows; ++i) {
+    const std::int64_t g = tile.row + i;
+    const T of_row = a.row_weight[g] * cpu::exp(reference - a.row_shift[g]);
+    T* s = tile[i];
+#pragma omp simd
+    for (std::int64_t j = 0; j < tile.columns; ++j) {
+      s[j] = cpu::exp(s[j] - reference) * (of_row + of_column[j]);
+    }
+  }
+}
+
+template <class T>
+void weigh(const PairGradient<T>& a, const Tile<T>& tile) {
+  tile.for_diagonal([](std::int64_t, T& score) { score = kMinusInfinity<T>; });
+  const T reference =
+      a.column_weight ? shared_reference(tile) : std::numeric_limits<T>::quiet_NaN();
+  std::isnan(reference) ? weigh_apart(a, tile) : weigh_both(a, tile, reference);
+  tile.for_diagonal([&](std::int64_t g, T& score) { score = a.diagonal_weight[g]; });
+}
+
+/// Adds the scores of the group's columns and of the band's rows, which begin with `row`, to db;
+/// leaves what they add to da in `part`.
+template <class T>
+void differentiate_group(const PairGradient<T>& a, const Group<T>& group, std::int64_t row,
+                         T* part) {
+  const std::int64_t d = a.scores.d;
+  for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
+    const Tile<T> tile = group.tile(row, column);
+    weigh(a, tile);
+    if (a.db) {
+      blas_gemm(true, false, tile.columns, d, tile.rows, group.scale, tile.scores, kStride,
+                a.scores.a + row * d, d, row == 0 ? T{0} : T{1}, a.db + column * d, d);
+    }
+    if (a.da) {
+      blas_gemm(false, false, tile.rows, d, tile.columns, group.scale, tile.scores, kStride,
+                a.scores.b + column * d, d, column == group.begin ? T{0} : T{1}, part, d);
+    }
+  }
+}
+
+template <class T>
+void pair_gradient(const PairGradient<T>& a) {
+  const std::int64_t n = a.scores.n, d = a.scores.d, groups = pair_groups(n);
+  T* const parts = a.workspace + groups * pair_tile_size(n);
+  const std::int64_t part = std::min(n, kPairRows) * d;
+  for (std::int64_t row = 0; row < n; row += kPairRows) {
+    for_each_group(a.scores, a.workspace, [&](const Group<T>& group, std::int64_t number) {
+      differentiate_group(a, group, row, parts + number * part);
+    });
+    if (!a.da) continue;
+    parallel_for(0, std::min(kPairRows, n - row) * d, 8192,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   T* const da = a.da + row * d;
+                   std::copy(parts + begin, parts + end, da + begin);
+                   for (std::int64_t number = 1; number < groups; ++number) {
+                     const T* const from = parts + number * part;
+#pragma omp simd
+                     for (std::int64_t e = begin; e < end; ++e) da[e] += from[e];
+                   }
+                 });
+  }
+}
+
+const RegisterCpu registered{kIsa, &pair_sums<float>, &pair_sums<double>, &pair_gradient<float>,
+                             &pair_gradient<double>};
+
+}  // namespace
+}  // namespace cmir::kernels::CMIR_ISA
+#include "kernels/cpu/isa_end.h"

@@ -1,0 +1,186 @@
+#include "losses/all_pairs.h"
+
+#include <cmath>
+
+#include "autograd/gradcheck.h"
+#include "kernels/information/unit_rows.h"
+#include "kernels/loss/decorrelation.h"
+#include "kernels/reduce/sum.h"
+
+namespace cmir::losses {
+namespace {
+
+struct UnitRows {
+  static constexpr std::string_view name = "unit_rows";
+
+  Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
+    const Tensor& x = inputs[0];
+    require(x.rank() == 2, name, "needs [rows, width], got {}", x.describe());
+    Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+    Tensor inverse_norm = Tensor::empty({x.size(0)}, DType::f64, x.device());
+    dispatch_float(x.dtype(), name, [&]<class T>() {
+      kernels::run(x.device(), kernels::UnitRowsForward<T>{x.data<T>(), y.mutable_data<T>(),
+                                                           inverse_norm.mutable_data<double>(),
+                                                           x.size(0), x.size(1)});
+    });
+    if (context.recording()) {
+      context.save(y);
+      context.save(inverse_norm);
+    }
+    return y;
+  }
+
+  Gradients backward(const OpContext& context, const Tensor& dy) const {
+    const Tensor& y = context.saved(0);
+    Tensor dx = Tensor::empty(y.shape(), y.dtype(), y.device());
+    dispatch_float(y.dtype(), name, [&]<class T>() {
+      kernels::run(y.device(), kernels::UnitRowsBackward<T>{
+                                   y.data<T>(), context.saved(1).data<double>(), dy.data<T>(),
+                                   dx.mutable_data<T>(), y.size(0), y.size(1)});
+    });
+    return {dx};
+  }
+
+  static std::vector<GradientCase> gradient_cases() {
+    const auto f = [](auto x) { return unit_rows(x[0]); };
+    return {{"one element", {random_away_from_zero({1, 1}, 1, 0.5)}, f},
+            {"rows", {random_normal({3, 7}, 1)}, f},
+            {"no rows", {random_normal({0, 7}, 1)}, f}};
+  }
+};
+
+/// What AllPairs::save keeps, by number.
+enum Saved : std::size_t {
+  kA,
+  kB,
+  kLogScale,
+  kDiagonal,
+  kRowLargest,
+  kRowSum,
+  kColumnLargest,
+  kColumnSum,
+};
+static_assert(kColumnSum + 1 == AllPairs::kSaved);
+
+}  // namespace
+
+Variable unit_rows(const Variable& x) { return apply_op(UnitRows{}, {x}); }
+
+std::vector<Variable> pair_inputs(std::string_view op, const Variable& a, const Variable& b,
+                                  const CriticOptions& options) {
+  require(options.temperature > 0 && std::isfinite(1 / options.temperature), op,
+          "temperature must be positive, got {}", options.temperature);
+  std::vector<Variable> inputs{a, b};
+  if (options.critic == Critic::cosine) inputs = {unit_rows(a), unit_rows(b)};
+  if (options.log_scale.defined()) inputs.push_back(options.log_scale);
+  return inputs;
+}
+
+AllPairs::AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor_of_scores)
+    : a(inputs[0]),
+      b(inputs[1]),
+      log_scale(inputs.size() == 3 ? inputs[2] : Tensor()),
+      factor(factor_of_scores) {
+  require(a.rank() == 2 && a.numel() > 0 && a.shape() == b.shape() && a.dtype() == b.dtype(), op,
+          "needs two [samples, features] of one shape and dtype, not empty; got {} and {}",
+          a.describe(), b.describe());
+  require(!log_scale.defined() || (log_scale.numel() == 1 && log_scale.dtype() == a.dtype()), op,
+          "log_scale must be one {}, got {}", name_of(a.dtype()), log_scale.describe());
+}
+
+AllPairs::AllPairs(const OpContext& context, double factor_of_scores)
+    : a(context.saved(kA)),
+      b(context.saved(kB)),
+      log_scale(context.saved(kLogScale)),
+      factor(factor_of_scores) {}
+
+void AllPairs::save(OpContext& context, const PairSumTensors& sums) const {
+  if (!context.recording()) return;
+  for (const Tensor& tensor : {a, b, log_scale, sums.diagonal, sums.row_largest, sums.row_sum,
+                               sums.column_largest, sums.column_sum}) {
+    context.save(tensor);
+  }
+}
+
+PairSumTensors AllPairs::saved_sums(const OpContext& context) {
+  return {context.saved(kDiagonal), context.saved(kRowLargest), context.saved(kRowSum),
+          context.saved(kColumnLargest), context.saved(kColumnSum)};
+}
+
+PairSumTensors AllPairs::sums(bool columns) const {
+  return dispatch_float(a.dtype(), "pair_sums", [&]<class T>() { return sums_as<T>(columns); });
+}
+
+Gradients AllPairs::gradients(const OpContext& context, PairWeights& weights) const {
+  return dispatch_float(a.dtype(), "pair_gradient",
+                        [&]<class T>() { return gradients_as<T>(context, weights); });
+}
+
+template <class T>
+kernels::PairScores<T> AllPairs::scores() const {
+  return {a.data<T>(), b.data<T>(), a.size(0),
+          a.size(1),   factor,      log_scale.defined() ? log_scale.data<T>() : nullptr};
+}
+
+template <class T>
+PairSumTensors AllPairs::sums_as(bool columns) const {
+  using Kernel = kernels::PairSums<T>;
+  const std::int64_t n = a.size(0);
+  const auto array = [&](std::int64_t count, DType dtype) {
+    return Tensor::empty({count}, dtype, a.device());
+  };
+  PairSumTensors out{array(n, a.dtype()), array(n, a.dtype()), array(n, DType::f64), {}, {}};
+  if (columns) {
+    out.column_largest = array(n, a.dtype());
+    out.column_sum = array(n, DType::f64);
+  }
+  Tensor workspace = array(Kernel::workspace_size(n), a.dtype());
+  Tensor partial = array(Kernel::partial_size(n), DType::f64);
+  kernels::run(a.device(),
+               Kernel{scores<T>(), out.diagonal.mutable_data<T>(),
+                      out.row_largest.mutable_data<T>(), out.row_sum.mutable_data<double>(),
+                      columns ? out.column_largest.mutable_data<T>() : nullptr,
+                      columns ? out.column_sum.mutable_data<double>() : nullptr,
+                      workspace.mutable_data<T>(), partial.mutable_data<double>()});
+  return out;
+}
+
+template <class T>
+Gradients AllPairs::gradients_as(const OpContext& context, PairWeights& weights) const {
+  using Kernel = kernels::PairGradient<T>;
+  const bool scale_needed = log_scale.defined() && context.needs_gradient(2);
+  Tensor da, db;
+  if (context.needs_gradient(0) || scale_needed) {
+    da = Tensor::empty(a.shape(), a.dtype(), a.device());
+  }
+  if (context.needs_gradient(1)) db = Tensor::empty(b.shape(), b.dtype(), b.device());
+  Tensor workspace =
+      Tensor::empty({Kernel::workspace_size(a.size(0), a.size(1))}, a.dtype(), a.device());
+  kernels::run(a.device(),
+               Kernel{scores<T>(), weights.row_weight<T>(), weights.row_shift<T>(),
+                      weights.column_weight<T>(), weights.column_shift<T>(),
+                      weights.diagonal_weight<T>(), da.defined() ? da.mutable_data<T>() : nullptr,
+                      db.defined() ? db.mutable_data<T>() : nullptr, workspace.mutable_data<T>()});
+  Gradients gradients(log_scale.defined() ? 3 : 2);
+  if (scale_needed) gradients[2] = scale_gradient<T>(da);
+  if (context.needs_gradient(0)) gradients[0] = da;
+  gradients[1] = db;
+  return gradients;
+}
+
+/// sum_ij dS_ij s_ij = sum_i a_i . da_i, as da_i = scale sum_j dS_ij b_j.
+template <class T>
+Tensor AllPairs::scale_gradient(const Tensor& da) const {
+  using Sum = kernels::SumAll<T>;
+  const std::int64_t n = a.size(0);
+  Tensor of_rows = Tensor::empty({n}, a.dtype(), a.device());
+  Tensor workspace = Tensor::empty({Sum::workspace_size(n)}, DType::f64, a.device());
+  Tensor gradient = Tensor::empty(log_scale.shape(), a.dtype(), a.device());
+  kernels::run(a.device(), kernels::RowDot<T>{a.data<T>(), da.data<T>(), of_rows.mutable_data<T>(),
+                                              n, a.size(1)});
+  kernels::run(a.device(), Sum{1, of_rows.data<T>(), gradient.mutable_data<T>(),
+                               workspace.mutable_data<double>(), n});
+  return gradient;
+}
+
+}  // namespace cmir::losses

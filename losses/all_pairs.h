@@ -1,0 +1,109 @@
+// What the bounds of mutual information over all pairs of a batch share: a separable critic, the
+// sums over its scores, and the gradient through them (kernels/information/pairs.h).
+#pragma once
+
+#include "autograd/tape.h"
+#include "kernels/information/pairs.h"
+
+namespace cmir::losses {
+
+/// A bilinear critic a^T W b is `dot` of ops::linear(a, W^T), without a bias, and b.
+enum class Critic {
+  cosine,  ///< of each pair of rows; a row of zeros has cosine 0 with every other
+  dot,
+};
+
+/// The scores of a pair of rows: s_ij = critic(a_i, b_j) exp(log_scale) / temperature.
+struct CriticOptions {
+  Critic critic = Critic::dot;
+  double temperature = 1;   ///< > 0
+  Variable log_scale = {};  ///< one element, learnt; undefined: 0
+};
+
+/// x [N, d] with each row divided by its Euclidean norm; a row of zeros stays zeros, and so is its
+/// gradient.
+Variable unit_rows(const Variable& x);
+
+/// The inputs of an op over all pairs: a, b and log_scale, if it is defined; with unit rows for
+/// Critic::cosine. Error, in the name of `op`: the temperature is not positive.
+std::vector<Variable> pair_inputs(std::string_view op, const Variable& a, const Variable& b,
+                                  const CriticOptions& options);
+
+/// Tensors that kernels::PairSums fills; those of columns may be undefined.
+struct PairSumTensors {
+  Tensor diagonal, row_largest, row_sum, column_largest, column_sum;
+
+  template <class T>
+  kernels::PairTotals<T> totals() const {
+    const bool columns = column_largest.defined();
+    return {diagonal.data<T>(),
+            row_largest.data<T>(),
+            row_sum.data<double>(),
+            columns ? column_largest.data<T>() : nullptr,
+            columns ? column_sum.data<double>() : nullptr,
+            diagonal.size(0)};
+  }
+};
+
+/// The weights and shifts that kernels::PairGradient reads.
+struct PairWeights {
+  explicit PairWeights(const PairSumTensors& sums)
+      : n(sums.diagonal.size(0)),
+        columns(sums.column_largest.defined()),
+        values(Tensor::empty({5, n}, sums.diagonal.dtype(), sums.diagonal.device())) {}
+  template <class T>
+  T* row_weight() {
+    return values.mutable_data<T>();
+  }
+  template <class T>
+  T* row_shift() {
+    return row_weight<T>() + n;
+  }
+  template <class T>
+  T* diagonal_weight() {
+    return row_weight<T>() + 2 * n;
+  }
+  template <class T>
+  T* column_weight() {
+    return columns ? row_weight<T>() + 3 * n : nullptr;
+  }
+  template <class T>
+  T* column_shift() {
+    return columns ? row_weight<T>() + 4 * n : nullptr;
+  }
+
+  std::int64_t n;
+  bool columns;
+  Tensor values;
+};
+
+/// The scores s_ij = factor exp(log_scale) a_i . b_j, without exp where log_scale is undefined.
+struct AllPairs {
+  Tensor a, b, log_scale;
+  double factor;
+
+  /// Of an op's inputs. Errors, in its name: a and b are not two [N, d] of one shape and dtype, not
+  /// empty; log_scale is not one element of that dtype.
+  AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor);
+  /// What save() kept, which is kSaved tensors.
+  static constexpr std::size_t kSaved = 8;
+  AllPairs(const OpContext& context, double factor);
+
+  PairSumTensors sums(bool columns) const;
+  void save(OpContext& context, const PairSumTensors& sums) const;
+  static PairSumTensors saved_sums(const OpContext& context);
+  /// Of the op's inputs.
+  Gradients gradients(const OpContext& context, PairWeights& weights) const;
+
+ private:
+  template <class T>
+  kernels::PairScores<T> scores() const;
+  template <class T>
+  PairSumTensors sums_as(bool columns) const;
+  template <class T>
+  Gradients gradients_as(const OpContext& context, PairWeights& weights) const;
+  template <class T>
+  Tensor scale_gradient(const Tensor& da) const;
+};
+
+}  // namespace cmir::losses

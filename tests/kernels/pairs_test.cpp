@@ -1,0 +1,460 @@
+#include "kernels/information/pairs.h"
+
+#include "kernels/information/info_nce.h"
+#include "kernels/information/unit_rows.h"
+#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/outputs_test.h"
+#include "tests/kernels/schedules_test.h"
+
+namespace cmir::kernels {
+namespace {
+
+using namespace testing;
+
+template <class T>
+class PairsTest : public ::testing::Test {};
+using Scalars = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(PairsTest, Scalars);
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+struct Case {
+  std::int64_t n, d;
+  double scale;
+  bool columns;
+
+  std::string what() const {
+    return fmt::format("n {} d {} scale {} columns {}", n, d, scale, columns);
+  }
+};
+
+/// About a device's tile of 64, the CPU's tiles of 128 rows and groups of 128 columns; depths about
+/// the device's 16 and 64, and more than 256; scores near each other, far apart, and beyond exp.
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const auto& [n, d] : {std::pair<std::int64_t, std::int64_t>{1, 3},
+                             {2, 1},
+                             {5, 70},
+                             {17, 16},
+                             {63, 17},
+                             {64, 2},
+                             {65, 5},
+                             {129, 9},
+                             {6, 259},
+                             {300, 4}}) {
+    for (const bool columns : {false, true}) {
+      for (const double scale : {0.7, 30.0, 3000.0}) all.push_back({n, d, scale, columns});
+    }
+  }
+  return all;
+}
+
+/// Inputs, and the scores written out.
+template <class T>
+struct Problem {
+  Case c;
+  Guarded<T> a, b, log_scale;
+  std::vector<std::vector<double>> s;
+  double magnitude = 0, scale;  // a bound of the products that go into a score
+
+  explicit Problem(const Case& which)
+      : c(which),
+        a(normals(c.n * c.d, 1)),
+        b(normals(c.n * c.d, 2)),
+        log_scale(std::vector<double>{std::log(c.scale)}) {
+    write_scores();
+  }
+  void write_scores() {
+    scale = 0.5 * std::exp(static_cast<double>(log_scale[0]));
+    s.assign(c.n, std::vector<double>(c.n));
+    magnitude = 0;
+    for (std::int64_t i = 0; i < c.n; ++i) {
+      for (std::int64_t j = 0; j < c.n; ++j) {
+        double absolute = 0;
+        for (std::int64_t k = 0; k < c.d; ++k) {
+          const double product = scale * a[i * c.d + k] * b[j * c.d + k];
+          s[i][j] += product;
+          absolute += std::abs(product);
+        }
+        magnitude = std::max(magnitude, absolute);
+      }
+    }
+  }
+  PairScores<T> scores() { return {a.data(), b.data(), c.n, c.d, 0.5, log_scale.data()}; }
+  double score(std::int64_t i, std::int64_t j, bool transposed) const {
+    return transposed ? s[j][i] : s[i][j];
+  }
+  /// ln sum_{j != i} exp(s_ij).
+  std::vector<double> log_sums(bool transposed) const {
+    std::vector<double> out(c.n, -kInfinity);
+    for (std::int64_t i = 0; i < c.n; ++i) {
+      double largest = -kInfinity, sum = 0;
+      for (std::int64_t j = 0; j < c.n; ++j) {
+        if (i != j) largest = std::max(largest, score(i, j, transposed));
+      }
+      for (std::int64_t j = 0; j < c.n; ++j) {
+        if (i != j) sum += std::exp(score(i, j, transposed) - largest);
+      }
+      if (c.n > 1) out[i] = largest + std::log(sum);
+    }
+    return out;
+  }
+};
+
+template <class T>
+struct Sums {
+  Guarded<T> diagonal, row_largest, column_largest;
+  Guarded<double> row_sum, column_sum;
+
+  explicit Sums(Problem<T>& p)
+      : diagonal(p.c.n),
+        row_largest(p.c.n),
+        column_largest(p.c.columns ? p.c.n : 0),
+        row_sum(p.c.n),
+        column_sum(p.c.columns ? p.c.n : 0) {
+    Guarded<T> workspace(PairSums<T>::workspace_size(p.c.n));
+    Guarded<double> partial(PairSums<T>::partial_size(p.c.n));
+    run(test_device(),
+        PairSums<T>{p.scores(), diagonal.data(), row_largest.data(), row_sum.data(),
+                    p.c.columns ? column_largest.data() : nullptr,
+                    p.c.columns ? column_sum.data() : nullptr, workspace.data(), partial.data()});
+  }
+  static std::vector<double> logarithms(Guarded<T>& largest, Guarded<double>& sum) {
+    std::vector<double> out;
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(sum.span().size()); ++i) {
+      EXPECT_EQ(sum[i] == 0, largest[i] == -std::numeric_limits<T>::infinity());
+      out.push_back(sum[i] == 0 ? -kInfinity : largest[i] + std::log(sum[i]));
+    }
+    return out;
+  }
+  PairTotals<T> totals(const Case& c) {
+    return {diagonal.data(),
+            row_largest.data(),
+            row_sum.data(),
+            c.columns ? column_largest.data() : nullptr,
+            c.columns ? column_sum.data() : nullptr,
+            c.n};
+  }
+};
+
+/// Each within factor eps(T) norm: for results that are kept as a pair, compared in f64.
+template <class T>
+void expect_near(const std::vector<double>& actual, const std::vector<double>& expected,
+                 double norm, double factor, const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    if (std::isinf(expected[i])) {
+      ASSERT_EQ(actual[i], expected[i]) << what;
+    } else {
+      ASSERT_TRUE(std::abs(actual[i] - expected[i]) <=
+                  factor * norm * std::numeric_limits<T>::epsilon())
+          << what << ": element " << i << " is " << actual[i] << ", not " << expected[i];
+    }
+  }
+}
+
+template <class T>
+void check_sums(Problem<T>& p) {
+  Sums<T> sums(p);
+  const double norm = 2 + p.magnitude;
+  std::vector<double> diagonal;
+  for (std::int64_t i = 0; i < p.c.n; ++i) diagonal.push_back(p.s[i][i]);
+  expect_close(sums.diagonal, diagonal, p.magnitude, 8, p.c.what() + " diagonal");
+  expect_near<T>(Sums<T>::logarithms(sums.row_largest, sums.row_sum), p.log_sums(false), norm, 8,
+                 p.c.what() + " rows");
+  if (p.c.columns) {
+    expect_near<T>(Sums<T>::logarithms(sums.column_largest, sums.column_sum), p.log_sums(true),
+                   norm, 8, p.c.what() + " columns");
+  }
+}
+
+TYPED_TEST(PairsTest, SumsMatchTheScoresWrittenOut) {
+  for_each_variant<TypeParam>([] {
+    for (const Case& c : cases()) {
+      Problem<TypeParam> p(c);
+      check_sums(p);
+    }
+  });
+}
+
+/// From 2049 samples on a CUDA block has a region of several tiles.
+TYPED_TEST(PairsTest, ManySamples) {
+  for_each_variant<TypeParam>([] {
+    Problem<TypeParam> p({2049, 2, 3, true});
+    check_sums(p);
+  });
+}
+
+/// From 4097 samples on a group of the CPU's columns has several tiles. With one feature, against
+/// some rows and columns of the scores.
+TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
+  using T = TypeParam;
+  for_each_isa([] {
+    const std::int64_t n = 4500;
+    ASSERT_GT(pair_group(n), kPairColumns);
+    Guarded<T> a(normals(n, 1)), b(normals(n, 2)), diagonal(n), row_largest(n), column_largest(n),
+        workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
+        shift(std::vector<double>(n, 20)), da(n), db(n),
+        gradient_workspace(PairGradient<T>::workspace_size(n, 1));
+    Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
+    const PairScores<T> scores{a.data(), b.data(), n, 1, 1.0, nullptr};
+    run(test_device(),
+        PairSums<T>{scores, diagonal.data(), row_largest.data(), row_sum.data(),
+                    column_largest.data(), column_sum.data(), workspace.data(), partial.data()});
+    run(test_device(),
+        PairGradient<T>{scores, weight.data(), shift.data(), weight.data(), shift.data(),
+                        weight.data(), da.data(), db.data(), gradient_workspace.data()});
+    const double eps = std::numeric_limits<T>::epsilon();
+    for (const std::int64_t i : {0, 127, 128, 287, 288, 3000, 4499}) {
+      double row = 0, column = 0, expected_da = 0, expected_db = 0, size = 0;
+      for (std::int64_t j = 0; j < n; ++j) {
+        const double s_ij = double(a[i]) * b[j], s_ji = double(a[j]) * b[i];
+        if (i != j) row += std::exp(s_ij), column += std::exp(s_ji);
+        const double pull = i == j ? double(weight[i]) : double(weight[i]) + weight[j];
+        const double da_part = pull * (i == j ? 1 : std::exp(s_ij - 20)) * b[j];
+        const double db_part = pull * (i == j ? 1 : std::exp(s_ji - 20)) * a[j];
+        expected_da += da_part, expected_db += db_part;
+        size += std::abs(da_part) + std::abs(db_part);
+      }
+      EXPECT_NEAR(row_largest[i] + std::log(row_sum[i]), std::log(row), 200 * eps) << i;
+      EXPECT_NEAR(column_largest[i] + std::log(column_sum[i]), std::log(column), 200 * eps) << i;
+      EXPECT_NEAR(da[i], expected_da, 100 * eps * size) << i;
+      EXPECT_NEAR(db[i], expected_db, 100 * eps * size) << i;
+    }
+  });
+}
+
+/// dS from arbitrary weights, and the products.
+template <class T>
+void check_gradient(const Case& c) {
+  Problem<T> p(c);
+  const std::int64_t n = c.n, d = c.d;
+  Guarded<T> row_weight(normals(n, 3)), column_weight(normals(n, 4)), diagonal(normals(n, 5)),
+      da(n * d), db(n * d), only(n * d), workspace(PairGradient<T>::workspace_size(n, d));
+  const auto finite = [](std::vector<double> shifts) {
+    for (double& shift : shifts) shift = std::isinf(shift) ? 0.0 : shift;
+    return shifts;
+  };
+  Guarded<T> row_shift(finite(p.log_sums(false))), column_shift(finite(p.log_sums(true)));
+  std::vector<double> expected_da(n * d), expected_db(n * d), size_a(n), size_b(n);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double ds = i == j ? static_cast<double>(diagonal[i])
+                         : row_weight[i] * std::exp(p.s[i][j] - row_shift[i]);
+      double size = std::abs(ds);
+      if (i != j && c.columns) {
+        const double part = column_weight[j] * std::exp(p.s[i][j] - column_shift[j]);
+        ds += part;
+        size += std::abs(part);
+      }
+      size_a[i] += size;
+      size_b[j] += size;
+      for (std::int64_t k = 0; k < d; ++k) {
+        expected_da[i * d + k] += p.scale * ds * p.b[j * d + k];
+        expected_db[j * d + k] += p.scale * ds * p.a[i * d + k];
+      }
+    }
+  }
+  PairGradient<T> args{p.scores(),
+                       row_weight.data(),
+                       row_shift.data(),
+                       c.columns ? column_weight.data() : nullptr,
+                       c.columns ? column_shift.data() : nullptr,
+                       diagonal.data(),
+                       da.data(),
+                       db.data(),
+                       workspace.data()};
+  run(test_device(), args);
+  const double largest = *std::ranges::max_element(size_a) + *std::ranges::max_element(size_b);
+  const double norm = 5 * p.scale * largest * (2 + p.magnitude);
+  expect_close(da, expected_da, norm, 4, c.what() + " da");
+  expect_close(db, expected_db, norm, 4, c.what() + " db");
+  args.da = nullptr;
+  args.db = only.data();
+  run(test_device(), args);
+  expect_close(only, expected_db, norm, 4, c.what() + " db only");
+}
+
+TYPED_TEST(PairsTest, GradientMatchesTheScoresWrittenOut) {
+  for_each_variant<TypeParam>([] {
+    for (const Case& c : cases()) check_gradient<TypeParam>(c);
+  });
+}
+
+/// losses, and the two gradients of cotangent . losses.
+template <class T>
+struct InfoNceResult {
+  Guarded<T> losses, da, db;
+
+  explicit InfoNceResult(Problem<T>& p) : losses(p.c.n), da(p.c.n * p.c.d), db(p.c.n * p.c.d) {
+    const std::int64_t n = p.c.n;
+    const bool columns = p.c.columns;
+    Sums<T> sums(p);
+    Guarded<T> cotangent(normals(n, 6)), row_weight(n), row_shift(n), diagonal(n),
+        column_weight(columns ? n : 0), column_shift(columns ? n : 0),
+        workspace(PairGradient<T>::workspace_size(n, p.c.d));
+    T* const weight = columns ? column_weight.data() : nullptr;
+    T* const shift = columns ? column_shift.data() : nullptr;
+    run(test_device(), InfoNceForward<T>{sums.totals(p.c), losses.data()});
+    run(test_device(), InfoNceBackward<T>{sums.totals(p.c), cotangent.data(), row_weight.data(),
+                                          row_shift.data(), weight, shift, diagonal.data()});
+    run(test_device(),
+        PairGradient<T>{p.scores(), row_weight.data(), row_shift.data(), weight, shift,
+                        diagonal.data(), da.data(), db.data(), workspace.data()});
+  }
+};
+
+/// -ln softmax_j(s_ij)[i] and its derivatives, as written in the papers.
+template <class T>
+void check_info_nce(Problem<T>& p) {
+  const std::int64_t n = p.c.n, d = p.c.d;
+  const double share = p.c.columns ? 0.5 : 1;
+  Guarded<T> cotangent(normals(n, 6));
+  std::vector<double> losses(n), da(n * d), db(n * d);
+  for (const bool transposed : {false, true}) {
+    if (transposed && !p.c.columns) continue;
+    for (std::int64_t i = 0; i < n; ++i) {
+      double largest = -kInfinity, sum = 0;
+      for (std::int64_t j = 0; j < n; ++j) largest = std::max(largest, p.score(i, j, transposed));
+      for (std::int64_t j = 0; j < n; ++j) sum += std::exp(p.score(i, j, transposed) - largest);
+      losses[i] += share * (largest + std::log(sum) - p.s[i][i]);
+      for (std::int64_t j = 0; j < n; ++j) {
+        const double softmax = std::exp(p.score(i, j, transposed) - largest) / sum;
+        const double ds = share * cotangent[i] * (softmax - (i == j ? 1 : 0)) * p.scale;
+        const std::int64_t row = transposed ? j : i, column = transposed ? i : j;
+        for (std::int64_t k = 0; k < d; ++k) {
+          da[row * d + k] += ds * p.b[column * d + k];
+          db[column * d + k] += ds * p.a[row * d + k];
+        }
+      }
+    }
+  }
+  InfoNceResult<T> actual(p);
+  const double norm = 2 + p.magnitude;
+  expect_close(actual.losses, losses, norm, 8, p.c.what() + " losses");
+  // The largest dS is about 5, the sum of a column's magnitudes at most some of those.
+  expect_close(actual.da, da, norm * p.scale * 50, 8, p.c.what() + " da");
+  expect_close(actual.db, db, norm * p.scale * 50, 8, p.c.what() + " db");
+}
+
+TYPED_TEST(PairsTest, InfoNceMatchesTheFormula) {
+  for_each_variant<TypeParam>([] {
+    for (const Case& c : cases()) {
+      Problem<TypeParam> p(c);
+      check_info_nce(p);
+    }
+  });
+}
+
+TYPED_TEST(PairsTest, OneSampleHasLossZeroExactly) {
+  for_each_variant<TypeParam>([] {
+    for (const bool columns : {false, true}) {
+      Problem<TypeParam> p({1, 5, 1e4, columns});
+      InfoNceResult<TypeParam> actual(p);
+      EXPECT_EQ(actual.losses[0], 0);
+      for (const TypeParam x : actual.da.span()) EXPECT_EQ(x, 0);
+      for (const TypeParam x : actual.db.span()) EXPECT_EQ(x, 0);
+    }
+  });
+}
+
+/// All scores equal, of magnitude 1e4: every softmax is 1 / N, and nothing is lost to the
+/// magnitude.
+TYPED_TEST(PairsTest, IdenticalRowsOfHugeScores) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    Problem<T> p({70, 4, 2, true});
+    for (std::int64_t i = 0; i < 70 * 4; ++i) p.a[i] = p.b[i] = 50;
+    p.log_scale[0] = static_cast<T>(std::log(2.0));
+    InfoNceResult<T> actual(p);
+    for (const T loss : actual.losses.span()) EXPECT_NEAR(loss, std::log(70.0), 1e-6);
+    p.write_scores();
+    check_info_nce(p);
+  });
+}
+
+/// A loss of 1e-12 and its gradient keep their digits, which 1 - softmax would lose.
+TYPED_TEST(PairsTest, TinyLossesKeepTheirDigits) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    const std::int64_t n = 40;  // unit vectors at a scale of 27.5: exp(-27.5) = 1e-12
+    Problem<T> p({n, n, 1, true});
+    for (std::int64_t i = 0; i < n * n; ++i) p.a[i] = p.b[i] = i % (n + 1) == 0 ? T{1} : T{0};
+    p.log_scale[0] = static_cast<T>(std::log(2 * 27.5));
+    InfoNceResult<T> actual(p);
+    const double scale = 0.5 * std::exp(static_cast<double>(p.log_scale[0]));
+    const double loss = std::log1p((n - 1) * std::exp(-scale));
+    for (const T x : actual.losses.span()) EXPECT_NEAR(x, loss, 1e-5 * loss);
+    Guarded<T> cotangent(normals(n, 6));
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double expected = -scale * cotangent[i] * loss;
+      EXPECT_NEAR(actual.da[i * n + i], expected, 1e-5 * std::abs(expected));
+    }
+  });
+}
+
+TYPED_TEST(PairsTest, NaNGivesNaN) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    Problem<T> p({67, 5, 1, true});
+    p.b[66 * 5] = std::numeric_limits<T>::quiet_NaN();
+    InfoNceResult<T> actual(p);
+    for (const T loss : actual.losses.span()) EXPECT_TRUE(std::isnan(loss));
+  });
+}
+
+TYPED_TEST(PairsTest, UnitRowsMatchTheFormula) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    for (const auto& [rows, width] : {std::pair{1, 1}, {3, 7}, {9, 132}, {5, 1028}, {130, 31}}) {
+      for (const double magnitude : {1.0, 1e-30, 1e30}) {
+        Guarded<T> x(normals(rows * width, 1, magnitude)), dy(normals(rows * width, 2)),
+            y(rows * width), dx(rows * width);
+        Guarded<double> inverse(rows);
+        std::fill_n(x.data(), width, T{0});
+        std::vector<double> expected_y(rows * width), expected_dx(rows * width);
+        for (std::int64_t i = 1; i < rows; ++i) {
+          double square = 0, along = 0;
+          for (int k = 0; k < width; ++k) square += double(x[i * width + k]) * x[i * width + k];
+          const double norm = std::sqrt(square);
+          for (int k = 0; k < width; ++k) expected_y[i * width + k] = x[i * width + k] / norm;
+          for (int k = 0; k < width; ++k) along += expected_y[i * width + k] * dy[i * width + k];
+          for (std::int64_t e = i * width; e < (i + 1) * width; ++e) {
+            expected_dx[e] = magnitude * (dy[e] - along * expected_y[e]) / norm;
+          }
+        }
+        run(test_device(), UnitRowsForward<T>{x.data(), y.data(), inverse.data(), rows, width});
+        run(test_device(),
+            UnitRowsBackward<T>{y.data(), inverse.data(), dy.data(), dx.data(), rows, width});
+        const auto what = fmt::format("[{}, {}] of {}", rows, width, magnitude);
+        expect_close(y, expected_y, 1, 2, what);
+        Guarded<T> scaled(rows * width);  // as dx itself may be beyond what the bound's norm holds
+        for (std::int64_t e = 0; e < rows * width; ++e) {
+          scaled[e] = static_cast<T>(static_cast<double>(dx[e]) * magnitude);
+        }
+        double largest = 5;
+        for (const double g : expected_dx) largest = std::max(largest, std::abs(g));
+        expect_close(scaled, expected_dx, largest, 8, what + " dx");
+      }
+    }
+  });
+}
+
+TEST(Pairs, SameBitsForAnyThreadCountAndSchedule) {
+  for (const std::int64_t n : {70, 300}) {
+    expect_same_bits<float>([n] {
+      Problem<float> p({n, n == 70 ? 65 : 3, 3, true});
+      InfoNceResult<float> result(p);
+      Guarded<float> unit(p.c.n * p.c.d), back(p.c.n * p.c.d);
+      Guarded<double> inverse(p.c.n);
+      run(test_device(),
+          UnitRowsForward<float>{p.a.data(), unit.data(), inverse.data(), p.c.n, p.c.d});
+      run(test_device(), UnitRowsBackward<float>{unit.data(), inverse.data(), p.b.data(),
+                                                 back.data(), p.c.n, p.c.d});
+      return joined(result.losses, result.da, result.db, unit, back);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace cmir::kernels
