@@ -11,6 +11,7 @@
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/gaussian_mmd.h"
 #include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
@@ -56,18 +57,17 @@ template <template <class> class... Kernels>
 struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
                               CpuKernelOnSimt<Kernels<BFloat16>>... {};
 
-using AllCpuKernelsOfOneType =
-    CpuKernelsOnSimt<ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions,
-                     AttentionBackward, AttentionForward, Axpy, Binary, Broadcast,
-                     Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns, Corrupt,
-                     CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
-                     EmbeddingForward, EnvironmentPenalty, Gemm, GramNorm, InvarianceBackward,
-                     InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
-                     MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward,
-                     NoiseVariantsForward, NormaliseBackward, NormaliseForward, PairDivergence,
-                     PointwiseLoss, PointwiseSlope, PositionsBackwardTable, RowDot, Scale,
-                     ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward,
-                     SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows>;
+using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
+    ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
+    AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
+    Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout,
+    EmbeddingBackward, EmbeddingForward, EnvironmentPenalty, GaussianMmd, Gemm, GramNorm,
+    InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
+    MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
+    NormaliseBackward, NormaliseForward, PairDivergence, PointwiseLoss, PointwiseSlope,
+    PositionsBackwardTable, RowDot, Scale, ScaleRows, SoftmaxBackward, SoftmaxForward,
+    SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
+    SumOverRows>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
