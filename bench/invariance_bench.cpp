@@ -5,6 +5,7 @@
 
 #include "bench/harness.h"
 #include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/gaussian_mmd.h"
 #include "kernels/invariance/loss_slope.h"
 
 namespace cmir::kernels {
@@ -224,11 +225,120 @@ Function penalty(EnvironmentPenaltyKind kind) {
   };
 }
 
+/// Rows of environments of equal sizes, one after another.
+struct Grouped {
+  std::int64_t rows, environments, width;
+  KernelBank bank;
+  Array<float> x, value, derivatives;
+  Array<std::int64_t> offsets;
+  Array<double> scratch;
+
+  explicit Grouped(benchmark::State& state)
+      : rows(state.range(0)),
+        environments(state.range(1)),
+        width(state.range(2)),
+        bank{{0.001, 0.01, 0.1, 1}, 4},
+        x(normals(rows * width, 1)),
+        value(1),
+        derivatives(rows * width),
+        offsets(even_offsets(environments, rows / environments)),
+        scratch(GaussianMmd<float>::workspace(rows)) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      x[i * width] += static_cast<float>(i / (rows / environments));  // environments that differ
+    }
+  }
+  GaussianMmd<float> args() {
+    return {x.data(),     {offsets.data(), nullptr, environments, rows},
+            width,        bank,
+            false,        scratch.data(),
+            value.data(), derivatives.data()};
+  }
+};
+
+/// All squared distances of a matrix's rows, N x N, as an array library has them.
+std::vector<float> all_distances(const Array<float>& x, std::int64_t rows, std::int64_t width) {
+  std::vector<float> distances(rows * rows);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < rows; ++j) {
+      float sum = 0;
+      for (std::int64_t c = 0; c < width; ++c) {
+        const float difference = x[i * width + c] - x[j * width + c];
+        sum += difference * difference;
+      }
+      distances[i * rows + j] = sum;
+    }
+  }
+  return distances;
+}
+
+/// gradient[i] = sum_j factors[i][j] (x_i - x_j).
+std::vector<double> all_differences(const Array<float>& x, std::int64_t rows, std::int64_t width,
+                                    const std::vector<float>& factors) {
+  std::vector<double> gradient(rows * width);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < rows; ++j) {
+      const auto factor = static_cast<double>(factors[i * rows + j]);
+      for (std::int64_t c = 0; c < width; ++c) {
+        gradient[i * width + c] += factor * (x[i * width + c] - x[j * width + c]);
+      }
+    }
+  }
+  return gradient;
+}
+
+/// Through matrices of all distances, kernels and factors.
+Penalty naive(const Grouped& d) {
+  const std::vector<float> distances = all_distances(d.x, d.rows, d.width);
+  const std::int64_t each = d.rows / d.environments;
+  const auto n = static_cast<double>(each), e = static_cast<double>(d.environments);
+  std::vector<float> factors(distances.size());
+  Penalty out;
+  for (std::int64_t pair = 0; pair < d.rows * d.rows; ++pair) {
+    const bool same = pair / d.rows / each == pair % d.rows / each;
+    const double weight = (same ? 2 / e : -2 / (e * (e - 1))) / (n * n);
+    for (int g = 0; g < d.bank.count; ++g) {
+      const auto gamma = static_cast<float>(d.bank.gammas[g]);
+      const double k = weight * std::exp(-gamma * distances[pair]);
+      out.value += k;
+      factors[pair] += static_cast<float>(-4 * k) * gamma;
+    }
+  }
+  out.derivatives = all_differences(d.x, d.rows, d.width, factors);
+  return out;
+}
+
+double magnitude_of(const std::vector<double>& values) {
+  double largest = 0;
+  for (const double x : values) largest = std::max(largest, std::abs(x));
+  return largest;
+}
+
+void mmd_naive(benchmark::State& state) {
+  Grouped d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+}
+
+void mmd(benchmark::State& state) {
+  Grouped d(state);
+  measure(state, d.args(), [&] {
+    const Penalty expected = naive(d);
+    return agree(state, d.value, std::vector{expected.value}, 1e-6) &&
+           agree(state, d.derivatives, expected.derivatives,
+                 1e-4 * magnitude_of(expected.derivatives));
+  });
+}
+
 const Table kTargets = {{"rows", "width"}, {{48, 1}, {4096, 1}, {4096, 7}}, {{1 << 22, 8}}};
 const Table kLogits = {{"rows", "classes"}, {{48, 7}, {4096, 7}}, {{1 << 21, 16}}};
 // One value a sample: a GPU's size shows the kernel only, no batch is so large.
 const Table kSamples = {
     {"rows", "environments"}, {{48, 3}, {4096, 5}, {1 << 16, 5}}, {{1 << 24, 5}}};
+
+// Work grows with the square of the rows, so a GPU's sizes are within its cache.
+const Table kPairs = {{"rows", "environments", "width"},
+                      {{48, 3, 5}, {240, 5, 150}, {1024, 4, 150}},
+                      {{4096, 4, 150}}};
 
 constexpr auto kSquared = PointwiseLossKind::squared;
 constexpr auto kLogistic = PointwiseLossKind::binary_logistic;
@@ -245,6 +355,8 @@ const Register registered{{
     peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kIrm), "squared_means"),
     kernel<EnvironmentPenalty<float>>(kSamples, penalty(kRex), "variance"),
     peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kRex), "variance"),
+    kernel<GaussianMmd<float>>(kPairs, mmd),
+    peer<GaussianMmd<float>>("naive", kPairs, mmd_naive),
 }};
 
 }  // namespace

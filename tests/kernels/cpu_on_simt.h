@@ -21,6 +21,7 @@
 #include "kernels/information/prior_divergence.h"
 #include "kernels/information/unit_rows.h"
 #include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/gaussian_mmd.h"
 #include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
@@ -71,7 +72,7 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
     ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
     Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
-    EmbeddingForward, EnvironmentPenalty, GaussianNllBackward, GaussianNllForward,
+    EmbeddingForward, EnvironmentPenalty, GaussianMmd, GaussianNllBackward, GaussianNllForward,
     GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, InfoNceBackward, InfoNceForward,
     InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LeaveOneOutBackward,
     LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
