@@ -186,14 +186,16 @@ const Fields<LossConfig>& fields(const LossConfig&) {
       {"invariance_batch_reduction", &L::invariance_batch_reduction, one_of({"sum", "mean"}),
        "open choice: over the samples"},
       {"decorrelation", &L::decorrelation,
-       one_of({"correlation", "club", "club_sample", "variational"}),
-       "R_dec. correlation: Eq. 6; the others bound I(Z_inv; Z_spu) in nats by a Gaussian q(Z_spu "
-       "| "
-       "Z_inv), learnt beside the model"},
+       one_of({"correlation", "club", "club_sample", "l1out", "variational", "infonce", "nwj",
+               "mine"}),
+       "R_dec. correlation: Eq. 6; the others bound I(Z_inv; Z_spu) in nats, from above by a "
+       "Gaussian q(Z_spu | Z_inv) (club, club_sample, l1out, variational) or from below by a "
+       "critic "
+       "(infonce, nwj, mine), learnt beside the model"},
       {"estimator_learning_rate", &L::estimator_learning_rate, at_least(0),
-       "of q, which has an AdamW of its own without decay or schedule"},
+       "of q or the critic, which have an AdamW of their own without decay or schedule"},
       {"estimator_steps", &L::estimator_steps, between(1, 1000),
-       "steps of q for each of the model"},
+       "steps of q or the critic for each of the model"},
       {"decorrelation_alpha", &L::decorrelation_alpha, between(0, 1),
        "alpha in R_dec, Table 7: weight off the diagonal"},
       {"decorrelation_axis", &L::decorrelation_axis, one_of({"sample", "feature"}),

@@ -2,7 +2,7 @@
 
 #include <cmath>
 #include <functional>
-#include <memory>
+#include <iterator>
 #include <optional>
 
 #include "models/evaluation/plot.h"
@@ -13,49 +13,15 @@
 namespace cmir {
 namespace {
 
-/// What an estimator estimates of a batch, and what its parameters minimise.
-class MiEstimator {
- public:
-  virtual ~MiEstimator() = default;
-  virtual Variable estimate(const Variable& x, const Variable& y,
-                            const RandomStream& negatives) = 0;
-  virtual Variable loss(const Variable& x, const Variable& y) = 0;
-};
-
-class UpperBound : public MiEstimator {
- public:
-  UpperBound(std::string form, ParameterStore& store, const MiGaussianOptions& options)
-      : form_(std::move(form)), q_(store, "q", options.width, options.hidden) {}
-  Variable estimate(const Variable& x, const Variable& y, const RandomStream& negatives) override {
-    return q_.bound(form_, x, y, negatives);
-  }
-  Variable loss(const Variable& x, const Variable& y) override {
-    return q_.negative_log_likelihood(x, y);
-  }
-
- private:
-  std::string form_;
-  ConditionalGaussian q_;
-};
-
 struct NamedEstimator {
-  std::string name;
-  std::function<std::unique_ptr<MiEstimator>(ParameterStore&, const MiGaussianOptions&)> make;
+  std::string name, form;
 };
-
-const std::vector<NamedEstimator>& estimators() {
-  const auto upper = [](const char* form) {
-    return [form](ParameterStore& store, const MiGaussianOptions& options) {
-      return std::make_unique<UpperBound>(form, store, options);
-    };
-  };
-  static const std::vector<NamedEstimator> all = {
-      {"vCLUB", upper("club")},
-      {"CLUBSample", upper("club_sample")},
-      {"variational", upper("variational")},
-  };
-  return all;
-}
+const NamedEstimator kEstimators[] = {
+    {"vCLUB", "club"},      {"CLUBSample", "club_sample"},
+    {"L1Out", "l1out"},     {"variational", "variational"},
+    {"InfoNCE", "infonce"}, {"NWJ", "nwj"},
+    {"MINE", "mine"},
+};
 
 struct Pairs {
   Variable x, y;
@@ -94,7 +60,8 @@ Accuracy accuracy_of(const std::vector<double>& estimates, double truth) {
 std::vector<Accuracy> run(const NamedEstimator& named, bool cubic, const MiGaussianOptions& options,
                           const std::function<void()>& on_step) {
   ParameterStore store(options.seed, DType::f32, options.device);
-  const auto estimator = named.make(store, options);
+  const InformationEstimator estimator(named.form, store, "estimator", options.width,
+                                       options.hidden);
   AdamW optimizer(
       {{.parameters = store.list(), .learning_rate = options.learning_rate, .weight_decay = 0}});
   std::vector<Accuracy> accuracies;
@@ -107,10 +74,10 @@ std::vector<Accuracy> run(const NamedEstimator& named, bool cubic, const MiGauss
         const NoGradScope no_grad;
         const RandomStream negatives{
             .seed = options.seed, .step = static_cast<std::uint32_t>(step), .site = 2};
-        estimates.push_back(estimator->estimate(pairs.x, pairs.y, negatives).value().item());
+        estimates.push_back(estimator.bound(pairs.x, pairs.y, negatives).value().item());
       }
       optimizer.zero_gradients();
-      backward(estimator->loss(pairs.x, pairs.y));
+      backward(estimator.loss(pairs.x, pairs.y));
       optimizer.step();
       on_step();
     }
@@ -136,7 +103,7 @@ StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
                          "root mean squared error, in nats",
                      .table = table_of(options)};
   LineChart chart{.title = report.title, .x_label = "mutual information", .y_label = "estimate"};
-  const std::int64_t total = 2 * static_cast<std::int64_t>(estimators().size()) *
+  const std::int64_t total = 2 * static_cast<std::int64_t>(std::size(kEstimators)) *
                              static_cast<std::int64_t>(options.nats.size()) * options.steps;
   std::optional<Progress> progress;
   if (options.show_progress) progress.emplace("mi-gaussian", "step", total);
@@ -144,7 +111,7 @@ StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
   report.json["estimates"] = Json::array();
   for (const bool cubic : {false, true}) {
     const std::string pairs = cubic ? "cubic" : "linear";
-    for (const NamedEstimator& named : estimators()) {
+    for (const NamedEstimator& named : kEstimators) {
       const auto accuracies = run(named, cubic, options, [&] {
         ++done;
         if (progress) progress->update(done, named.name + ", " + pairs);

@@ -191,7 +191,8 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
             Predictor(store_, "unimodal_predictor." + name, width, config_.model);
       }
       if (terms.estimator)
-        branch.estimator = ConditionalGaussian(store_, kEstimatorPrefix + name, width, hidden);
+        branch.estimator = InformationEstimator(config_.loss.decorrelation, store_,
+                                                kEstimatorPrefix + name, width, hidden);
     }
     branches_.push_back(std::move(branch));
   }
@@ -344,16 +345,14 @@ Variable Model::decorrelation_loss(std::size_t m, const Variable& invariant,
   const auto& estimator = branches_[m].estimator;
   if (!estimator)
     return losses::decorrelation(invariant, spurious, decorrelation_options(config_.loss));
-  return estimator->bound(config_.loss.decorrelation, invariant, spurious,
-                          streams.at(DrawPurpose::negatives, m));
+  return estimator->bound(invariant, spurious, streams.at(DrawPurpose::negatives, m));
 }
 
 std::vector<Variable> Model::estimator_losses(const std::vector<EstimatorSample>& samples) const {
   const PrecisionScope precision(parse_precision(config_.training.precision));
   std::vector<Variable> losses;
   for (const EstimatorSample& sample : samples) {
-    losses.push_back(branches_[sample.branch].estimator->negative_log_likelihood(sample.invariant,
-                                                                                 sample.spurious));
+    losses.push_back(branches_[sample.branch].estimator->loss(sample.invariant, sample.spurious));
   }
   return losses;
 }

@@ -132,7 +132,7 @@ class Model {
     std::optional<Encoder> encoder;
     std::optional<Decoder> decoder;
     std::optional<Predictor> unimodal_predictor;  // appendix H
-    std::optional<ConditionalGaussian> estimator;
+    std::optional<InformationEstimator> estimator;
   };
 
   /// X_m of every branch, fused and corrupted.

@@ -1,37 +1,62 @@
-// The network behind those forms of R_dec that bound the mutual information I(Z_inv; Z_spu) by a
-// conditional distribution of Z_spu, which has to be learnt beside the model.
+// The networks behind those forms of R_dec that estimate the mutual information I(Z_inv; Z_spu),
+// which are learnt beside the model.
 #pragma once
 
+#include <optional>
 #include <string>
 
-#include "models/config.h"
+#include "losses/donsker_varadhan.h"
 #include "models/networks/module.h"
 
 namespace cmir {
 
-/// Whether R_dec in that form (loss.decorrelation) needs a ConditionalGaussian.
-bool needs_estimator(const std::string& decorrelation);
+/// Whether R_dec in that form (loss.decorrelation) needs an InformationEstimator.
+bool needs_estimator(const std::string& form);
 
-/// q(Z_spu | Z_inv) = N(mean(Z_inv), diag exp(log_variance(Z_inv))): two networks FC(d, d'), ReLU,
-/// FC(d', d). A log variance v is 4 tanh(v / 4), so within 4 of 0, and a bound stays bounded while
-/// q is far off (CLUB's authors take tanh(v), in which no variance is above e or below 1 / e).
+/// FC(d, d'), ReLU, FC(d', out).
+struct Perceptron {
+  Linear layer0, layer2;
+
+  Perceptron() = default;
+  Perceptron(ParameterStore& store, const std::string& prefix, std::int64_t width,
+             std::int64_t hidden, std::int64_t out);
+  Variable operator()(const Variable& x) const { return layer2(layer0.relu(x)); }
+};
+
+/// Two losses share the parameters, and neither is to move what the other owns: bound() is a
+/// function of x and y, with the parameters held fixed; loss() is a function of the parameters,
+/// with x and y held fixed.
 ///
-/// Two losses share it, and neither is to move what the other owns: bound() is a function of Z,
-/// with q's parameters held fixed; negative_log_likelihood() is a function of q's parameters, with
-/// Z held fixed.
-struct ConditionalGaussian {
-  Linear mean0, mean2, log_variance0, log_variance2;
+/// Forms, and what is learnt:
+///   club, club_sample, l1out, variational   upper bounds (losses/information.h,
+///       losses/prior_divergence.h; the last moves x alone). q(y | x) = N(mean(x), diag exp(v(x))):
+///       two Perceptrons to d, by its likelihood. v is limited to 4 tanh(v / 4), so that a bound
+///       stays bounded while q is far off (CLUB's authors take tanh(v), in which no variance is
+///       above e or below 1 / e).
+///   infonce, nwj, mine   lower bounds (losses/info_nce.h, nwj.h, donsker_varadhan.h). The critic
+///       is g(x) . h(y): two Perceptrons to kCriticWidth, by the bound itself, which they raise
+///       while the model lowers it. mine's moving average is a parameter that nothing trains.
+struct InformationEstimator {
+  static constexpr std::int64_t kCriticWidth = 32;
 
-  ConditionalGaussian(ParameterStore& store, const std::string& prefix, std::int64_t width,
-                      std::int64_t hidden);
+  /// `form` needs an estimator. x and y are [N, width].
+  InformationEstimator(std::string form, ParameterStore& store, const std::string& prefix,
+                       std::int64_t width, std::int64_t hidden);
 
-  /// R_dec of Z_inv and Z_spu [N, d] in the form loss.decorrelation, a scalar in nats: club,
-  /// club_sample (losses/information.h) or variational (losses/prior_divergence.h, which moves
-  /// Z_inv alone). `negatives`: whom club_sample pairs with whom.
-  Variable bound(const std::string& form, const Variable& invariant, const Variable& spurious,
-                 const RandomStream& negatives) const;
-  /// What q minimises, a scalar in nats.
-  Variable negative_log_likelihood(const Variable& invariant, const Variable& spurious) const;
+  /// The estimate, a scalar in nats. `negatives`: whom club_sample pairs with whom.
+  Variable bound(const Variable& x, const Variable& y, const RandomStream& negatives) const;
+  /// What the parameters minimise, a scalar in nats.
+  Variable loss(const Variable& x, const Variable& y) const;
+
+ private:
+  /// `of_x`, `of_y`: the critic's parts.
+  Variable lower_bound(const Variable& of_x, const Variable& of_y,
+                       const losses::ExpAverage& average) const;
+
+  std::string form_;
+  Perceptron mean_, log_variance_;  // of the upper bounds
+  Perceptron of_x_, of_y_;          // of the lower bounds
+  losses::ExpAverage average_;
 };
 
 }  // namespace cmir

@@ -88,6 +88,9 @@ class ParameterStore {
   Variable constant(const std::string& name, const Shape& shape, double value);
   /// A copy of `values`, trained or frozen.
   Variable given(const std::string& name, const Tensor& values, bool trained);
+  /// A copy of `values`, of their own dtype, that nothing trains: what a network keeps from step to
+  /// step.
+  Tensor state(const std::string& name, const Tensor& values);
 
   const ParameterList& list() const { return list_; }
   DType dtype() const { return dtype_; }
