@@ -163,10 +163,10 @@ const Fields<LossConfig>& fields(const LossConfig&) {
       {"noise_intensity", &L::noise_intensity, at_least(0),
        "alpha(1) of Table 7; environment e has alpha(1) e"},
       {"invariance", &L::invariance,
-       one_of({"l1", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
-       "l1: Eq. 4; all others on the outputs of unimodal predictors: kl and output_difference as "
-       "in "
-       "appendix H; irmv1, vrex and mmrex compare their risks in the variants"},
+       one_of({"l1", "mmd", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
+       "l1: Eq. 4; mmd: the distance of distributions in its place; the others compare outputs of "
+       "unimodal predictors: kl and output_difference as in appendix H, irmv1, vrex and mmrex by "
+       "their risks in the variants"},
       {"irm_unbiased",
        &L::irm_unbiased,
        {},

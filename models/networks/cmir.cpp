@@ -12,6 +12,7 @@
 #include "losses/environments.h"
 #include "losses/invariance.h"
 #include "losses/irm.h"
+#include "losses/mmd.h"
 #include "losses/prediction.h"
 #include "losses/reconstruction.h"
 #include "losses/rex.h"
@@ -57,6 +58,12 @@ Variable irm_penalty(const LossConfig& config, const Variable& predictions, cons
   if (config.prediction == "bce")
     return losses::irm_binary_cross_entropy_with_logits(predictions, labels, environments, options);
   return losses::irm_cross_entropy(predictions, labels, environments, options);
+}
+
+/// Whether R_inv in that form compares the outputs of unimodal predictors; the others compare
+/// Z_inv.
+bool compares_outputs(const std::string& invariance) {
+  return invariance != "l1" && invariance != "mmd";
 }
 
 /// Whether R_inv in that form compares risks, and so needs labels.
@@ -186,7 +193,7 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
       if (terms.encoders)
         branch.encoder = Encoder(store_, "encoder." + name, width, hidden, terms.spurious());
       if (terms.reconstruction) branch.decoder = Decoder(store_, "decoder." + name, width, hidden);
-      if (terms.invariance && config_.loss.invariance != "l1") {
+      if (terms.invariance && compares_outputs(config_.loss.invariance)) {
         branch.unimodal_predictor =
             Predictor(store_, "unimodal_predictor." + name, width, config_.model);
       }
@@ -309,10 +316,13 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
       compared = (*branch.unimodal_predictor)(invariants, none);
       losses.unimodal.push_back(prediction_loss(loss, clean_rows(compared), *labels));
     }
+    const auto groups = [&]() -> const losses::EnvironmentGroups& {
+      return variant_groups(environments, samples);
+    };
     losses.invariance.push_back(
-        compares_risks(loss.invariance)
-            ? risk_penalty(loss, compared, *labels, variant_groups(environments, samples))
-            : invariance_loss(loss, compared, environments));
+        compares_risks(loss.invariance) ? risk_penalty(loss, compared, *labels, groups())
+        : loss.invariance == "mmd"      ? losses::mmd(compared, groups())
+                                        : invariance_loss(loss, compared, environments));
   }
   if (!terms.spurious()) return invariant;
   const Variable spurious = branch.encoder->spurious(clean_rows(trunk));

@@ -320,6 +320,27 @@ TEST(Cmir, AppendixHComparesOutputsAndFitsItsPredictors) {
   EXPECT_TRUE(std::isfinite(binary.total.value().item()));
 }
 
+TEST(Cmir, ComparesTheDistributionsOfItsVariants) {
+  Config config = tiny_config();
+  config.loss.invariance = "mmd";
+  config.loss.noise_intensity = 0;
+  const ModelInput input = tiny_input(regression_labels());
+  const Model equal = tiny_model(config);
+  EXPECT_FALSE(has_parameter(equal, "unimodal_predictor.audio.5.weight"));
+  EXPECT_NEAR(equal.forward(input, Mode::training, {}).losses.invariance[0].value().item(), 0,
+              1e-12);
+  config.loss.noise_intensity = 1;
+  const Model apart = tiny_model(config);
+  const auto losses = apart.forward(input, Mode::training, {.seed = 4}).losses;
+  EXPECT_GT(losses.invariance[0].value().item(), 1e-6);
+  backward(losses.invariance[0]);
+  for (const Parameter& p : apart.named_parameters()) {
+    if (p.name == "encoder.text.invariant.weight") {
+      EXPECT_TRUE(p.variable.gradient().defined());
+    }
+  }
+}
+
 /// Where the variants are equal so are their risks; where they are not, a gradient reaches g_m.
 TEST(Cmir, ComparesTheRisksOfItsUnimodalPredictors) {
   for (const char* form : {"irmv1", "vrex", "mmrex"}) {
