@@ -55,6 +55,9 @@ void validate(const Config& config) {
           "loss.mmrex_minimum_weight = {} is above 1 / (K + 1): the weights of the {} variants add "
           "to 1",
           config.loss.mmrex_minimum_weight, config.loss.environments + 1);
+  require(
+      config.loss.sufficiency != "modalities" || reaching >= 2, "config",
+      "loss.sufficiency = \"modalities\" compares modalities, and only one reaches the predictor");
   (void)parse_device(config.training.device);
   const auto& noise = config.noise;
   require((noise.train_kind == "none") <= (noise.train_rate == 0) &&

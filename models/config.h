@@ -85,6 +85,9 @@ struct LossConfig {
   double noise_intensity = 0.1;
   std::string invariance = "l1";
   double lambda_unimodal = 1.0;
+  std::string invariance_schedule = "constant";
+  double invariance_start = 0.0;
+  double invariance_anneal_fraction = 0.0;
   bool irm_unbiased = false;
   double mmrex_minimum_weight = 0.0;
   bool invariance_symmetric = true;
@@ -99,6 +102,9 @@ struct LossConfig {
   std::string decorrelation_std = "unbiased";
   std::string decorrelation_scale = "none";
   double decorrelation_epsilon = 1e-12;
+  std::string sufficiency = "none";
+  double lambda_sufficiency = 0.1;
+  double sufficiency_temperature = 0.07;
   std::string reconstruction_reduction = "mean";
   bool reconstruction_stop_gradient = false;
   bool operator==(const LossConfig&) const = default;

@@ -167,6 +167,12 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "l1: Eq. 4; mmd: the distance of distributions in its place; the others compare outputs of "
        "unimodal predictors: kl and output_difference as in appendix H, irmv1, vrex and mmrex by "
        "their risks in the variants"},
+      {"invariance_schedule", &L::invariance_schedule, one_of({"constant", "step", "linear"}),
+       "how R_inv's weight comes from invariance_start lambda_invariance to lambda_invariance"},
+      {"invariance_start", &L::invariance_start, at_least(0),
+       "step, linear: the weight's factor at the beginning"},
+      {"invariance_anneal_fraction", &L::invariance_anneal_fraction, between(0, 1),
+       "step, linear: the part of all steps after which the factor is 1"},
       {"irm_unbiased",
        &L::irm_unbiased,
        {},
@@ -206,6 +212,12 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "open choice: C divided by 1, d or N"},
       {"decorrelation_epsilon", &L::decorrelation_epsilon, between(0, 1),
        "open choice: added to the variance"},
+      {"sufficiency", &L::sufficiency, one_of({"none", "input", "modalities"}),
+       "InfoNCE, by which Z_inv keeps what it shares: with X_m, or with the other modalities' "
+       "Z_inv"},
+      {"lambda_sufficiency", &L::lambda_sufficiency, at_least(0), "weight of that"},
+      {"sufficiency_temperature", &L::sufficiency_temperature, between(1e-4, 1e4),
+       "of its cosine scores"},
       {"reconstruction_reduction", &L::reconstruction_reduction, one_of({"mean", "sum"}),
        "open choice: over the features; the mean over samples is taken in both"},
       {"reconstruction_stop_gradient",

@@ -5,11 +5,13 @@
 #include <fmt/ranges.h>
 
 #include "autograd/arithmetic.h"
+#include "autograd/elementwise.h"
 #include "autograd/precision.h"
 #include "autograd/rows.h"
 #include "core/error.h"
 #include "losses/decorrelation.h"
 #include "losses/environments.h"
+#include "losses/info_nce.h"
 #include "losses/invariance.h"
 #include "losses/irm.h"
 #include "losses/mmd.h"
@@ -269,7 +271,10 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
       (*predictor_)(reaching.size() == 1 ? reaching[0] : ops::concat(reaching), sites);
   if (input.labels.defined()) {
     output.losses.prediction = prediction_loss(config_.loss, output.prediction, input.labels);
-    if (with_losses) add_up(output.losses);
+    if (with_losses) {
+      output.losses.sufficiency = sufficiency(reaching, x);
+      add_up(input.invariance_factor, output.losses);
+    }
     output.losses.estimator = estimator_losses(output.estimator_samples);
   }
   return output;
@@ -376,7 +381,32 @@ ParameterList Model::parameters_of(Owner owner) const {
   return parameters;
 }
 
-void Model::add_up(LossTerms& losses) const {
+std::vector<Variable> Model::sufficiency(const std::vector<Variable>& invariants,
+                                         const std::vector<Variable>& inputs) const {
+  const LossConfig& loss = config_.loss;
+  std::vector<Variable> terms;
+  if (!Terms(config_).encoders || loss.sufficiency == "none") return terms;
+  const losses::InfoNceOptions options{
+      .scores = {.critic = losses::Critic::cosine, .temperature = loss.sufficiency_temperature},
+      .symmetric = false};
+  std::size_t own = 0;  // of `inputs`, which have the modalities fused into others too
+  for (std::size_t m = 0; m < invariants.size(); ++m, ++own) {
+    while (branches_[own].fuse) ++own;
+    if (loss.sufficiency == "input") {
+      terms.push_back(losses::info_nce(invariants[m], inputs[own].detach(), options));
+      continue;
+    }
+    std::vector<Variable> others;
+    for (std::size_t k = 0; k < invariants.size(); ++k) {
+      if (k != m) others.push_back(losses::info_nce(invariants[m], invariants[k], options));
+    }
+    terms.push_back(ops::weighted_sum(
+        others, std::vector<double>(others.size(), 1.0 / static_cast<double>(others.size()))));
+  }
+  return terms;
+}
+
+void Model::add_up(const Tensor& invariance_factor, LossTerms& losses) const {
   std::vector<Variable> terms = {losses.prediction};
   std::vector<double> weights = {1.0};
   const auto add = [&](const std::vector<Variable>& of_modalities, double weight) {
@@ -385,10 +415,16 @@ void Model::add_up(LossTerms& losses) const {
       weights.push_back(weight);
     }
   };
-  add(losses.invariance, config_.loss.lambda_invariance);
+  std::vector<Variable> invariance = losses.invariance;
+  for (Variable& term : invariance) {
+    if (!invariance_factor.defined()) break;
+    term = ops::multiply(term, Variable(invariance_factor.to(term.dtype()).on(device())));
+  }
+  add(invariance, config_.loss.lambda_invariance);
   add(losses.decorrelation, config_.loss.lambda_decorrelation);
   add(losses.reconstruction, config_.loss.lambda_reconstruction);
   add(losses.unimodal, config_.loss.lambda_unimodal);
+  add(losses.sufficiency, config_.loss.lambda_sufficiency);
   losses.total = ops::weighted_sum(terms, weights);
 }
 

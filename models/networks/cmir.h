@@ -26,8 +26,9 @@ struct LossTerms {
   std::vector<Variable> reconstruction;
   std::vector<Variable>
       unimodal;  ///< L_pred of appendix H's unimodal predictors, which tie them to the task
-  std::vector<Variable> estimator;  ///< what q of R_dec minimises; not in `total`, and shares no
-                                    ///< gradient with it
+  std::vector<Variable> sufficiency;  ///< InfoNCE of Z_inv; one entry per modality
+  std::vector<Variable> estimator;    ///< what q of R_dec minimises; not in `total`, and shares no
+                                      ///< gradient with it
   Variable total;
 };
 
@@ -147,7 +148,11 @@ class Model {
   /// replayed as long as the model lives.
   const losses::EnvironmentGroups& variant_groups(std::int64_t environments,
                                                   std::int64_t samples) const;
-  void add_up(LossTerms& losses) const;
+  /// InfoNCE of each modality's Z_inv with what loss.sufficiency names: its X_m, or the other
+  /// modalities' Z_inv, their mean.
+  std::vector<Variable> sufficiency(const std::vector<Variable>& invariants,
+                                    const std::vector<Variable>& inputs) const;
+  void add_up(const Tensor& invariance_factor, LossTerms& losses) const;
 
   Config config_;
   ParameterStore store_;

@@ -43,6 +43,7 @@ std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms
   add("decorrelation", terms.decorrelation);
   add("reconstruction", terms.reconstruction);
   add("unimodal", terms.unimodal);
+  add("sufficiency", terms.sufficiency);
   add("estimator", terms.estimator);
   all.emplace_back("total", terms.total);
   return all;

@@ -16,6 +16,7 @@
 #include "models/training/evaluate.h"
 #include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
+#include "models/training/penalty_schedule.h"
 #include "models/training/schedule.h"
 #include "models/training/units.h"
 
@@ -174,7 +175,11 @@ class Trainer {
         units_(batch_units(config, data.dataset, data.split.train)),
         sampler_(make_sampler(config, data, units_, seed)),
         schedule_(Schedule::make(config.optimizer.schedule, total_steps(config, data),
-                                 config.optimizer.warmup_fraction)) {
+                                 config.optimizer.warmup_fraction)),
+        penalty_schedule_(
+            PenaltySchedule::make(config.loss.invariance_schedule, config.loss.invariance_start, 1,
+                                  std::lround(config.loss.invariance_anneal_fraction *
+                                              static_cast<double>(schedule_.total_steps)))) {
     if (model_->device().is_cpu()) return;
     device_steps_.emplace(
         *model_, optimizer_, schedule_,
@@ -247,9 +252,13 @@ class Trainer {
   }
 
   void submit_step(const Batch& batch, const ModelInput& input) {
+    const auto step = state_.step + static_cast<std::int64_t>(steps_under_way_.size());
     steps_under_way_.push_back(batch.indices[0]);
-    if (device_steps_) return device_steps_->submit(input);
-    train_step(input);
+    ModelInput scheduled = input;
+    if (penalty_schedule_.kind != PenaltySchedule::Kind::constant)
+      scheduled.invariance_factor = Tensor::full({}, penalty_schedule_.weight(step));
+    if (device_steps_) return device_steps_->submit(scheduled);
+    train_step(scheduled);
     finish_step();
   }
 
@@ -432,6 +441,7 @@ class Trainer {
   const Units units_;
   BatchSampler sampler_;
   const Schedule schedule_;
+  const PenaltySchedule penalty_schedule_;   // of R_inv's weight, as a factor
   std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
   std::deque<std::int64_t> steps_under_way_;  // of each the batch's first sample; oldest first

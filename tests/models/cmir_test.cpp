@@ -9,6 +9,7 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "losses/info_nce.h"
 
 namespace cmir {
 namespace {
@@ -318,6 +319,42 @@ TEST(Cmir, AppendixHComparesOutputsAndFitsItsPredictors) {
           .forward(tiny_input(Tensor::from<double>({1, 0, 1}, {3})), Mode::training, {})
           .losses;
   EXPECT_TRUE(std::isfinite(binary.total.value().item()));
+}
+
+TEST(Cmir, KeepsWhatItsInvariantPartsShare) {
+  Config config = tiny_config();
+  config.loss.environments = 0;
+  const ModelInput input = tiny_input(regression_labels());
+  const losses::InfoNceOptions options{
+      .scores = {.critic = losses::Critic::cosine, .temperature = 0.5}, .symmetric = false};
+  config.loss.sufficiency_temperature = 0.5;
+  for (const std::string form : {"input", "modalities"}) {
+    config.loss.sufficiency = form;
+    const Model model = tiny_model(config);
+    const auto parts = model.representations(input, {});
+    const auto info_nce = [&](const Variable& a, const Variable& b) {
+      return losses::info_nce(a, b, options).value().item();
+    };
+    const auto z = [&](std::size_t m) { return parts[m].invariant; };
+    const double expected = form == "input" ? info_nce(z(1), parts[1].unimodal)
+                                            : (info_nce(z(1), z(0)) + info_nce(z(1), z(2))) / 2;
+    const auto losses = model.forward(input, Mode::training, {}).losses;
+    ASSERT_EQ(losses.sufficiency.size(), 3U);
+    EXPECT_NEAR(losses.sufficiency[1].value().item(), expected, 1e-10) << form;
+  }
+}
+
+TEST(Cmir, TheFactorOfAStepWeighsTheInvarianceTerms) {
+  const Model model = tiny_model(tiny_config());
+  ModelInput input = tiny_input(regression_labels());
+  const auto whole = model.forward(input, Mode::training, {}).losses;
+  input.invariance_factor = Tensor::full({}, 0.25);
+  const auto quarter = model.forward(input, Mode::training, {}).losses;
+  double sum = 0;
+  for (const Variable& term : whole.invariance) sum += term.value().item();
+  EXPECT_GT(sum, 0);
+  EXPECT_NEAR(whole.total.value().item() - quarter.total.value().item(),
+              0.75 * model.config().loss.lambda_invariance * sum, 1e-10);
 }
 
 TEST(Cmir, ComparesTheDistributionsOfItsVariants) {
