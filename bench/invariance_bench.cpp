@@ -1,11 +1,12 @@
-// The kernels of penalties over environments, the samples' slopes and the penalty of their means,
-// against plain loops.
+// The kernels of penalties over environments, the samples' slopes and the
+// penalty of their means, against plain loops.
 #include <algorithm>
 #include <cmath>
 
 #include "bench/harness.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/gaussian_mmd.h"
+#include "kernels/invariance/hsic.h"
 #include "kernels/invariance/loss_slope.h"
 
 namespace cmir::kernels {
@@ -13,7 +14,8 @@ namespace {
 
 using namespace bench;
 
-/// Blocks of variants share the targets of the clean samples, as losses give them.
+/// Blocks of variants share the targets of the clean samples, as losses give
+/// them.
 constexpr std::int64_t kVariants = 4;
 
 struct Slopes {
@@ -133,7 +135,8 @@ void cross_entropy(benchmark::State& state) {
   });
 }
 
-/// Samples of environments by labels: those of environment e are e, e + environments, ...
+/// Samples of environments by labels: those of environment e are e, e +
+/// environments, ...
 struct Labelled {
   EnvironmentPenaltyKind kind;
   std::int64_t rows, environments;
@@ -181,7 +184,8 @@ struct Penalty {
   std::vector<double> derivatives;
 };
 
-/// Every row is added to its label's mean, as an array library scatters; of two kinds.
+/// Every row is added to its label's mean, as an array library scatters; of two
+/// kinds.
 Penalty naive(const Labelled& d) {
   std::vector<double> means(d.environments), sizes(d.environments), slopes(d.environments);
   for (std::int64_t i = 0; i < d.rows; ++i) {
@@ -255,7 +259,8 @@ struct Grouped {
   }
 };
 
-/// All squared distances of a matrix's rows, N x N, as an array library has them.
+/// All squared distances of a matrix's rows, N x N, as an array library has
+/// them.
 std::vector<float> all_distances(const Array<float>& x, std::int64_t rows, std::int64_t width) {
   std::vector<float> distances(rows * rows);
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -329,16 +334,105 @@ void mmd(benchmark::State& state) {
   });
 }
 
+struct Sides {
+  std::int64_t rows, x_width, y_width;
+  double gamma_x, gamma_y;
+  Array<float> x, y, value, dx, dy;
+  Array<double> scratch;
+
+  explicit Sides(benchmark::State& state)
+      : rows(state.range(0)),
+        x_width(state.range(1)),
+        y_width(state.range(2)),
+        gamma_x(0.5 / static_cast<double>(x_width)),
+        gamma_y(0.5 / static_cast<double>(y_width)),
+        x(normals(rows * x_width, 1)),
+        y(normals(rows * y_width, 2)),
+        value(1),
+        dx(rows * x_width),
+        dy(rows * y_width),
+        scratch(Hsic<float>::workspace(rows)) {
+    for (std::int64_t i = 0; i < rows; ++i) y[i * y_width] += x[i * x_width];
+  }
+  Hsic<float> args() {
+    return {x.data(), y.data(), rows,           x_width,      y_width,   gamma_x,
+            gamma_y,  false,    scratch.data(), value.data(), dx.data(), dy.data()};
+  }
+};
+
+/// exp(-gamma distance), and those with rows and columns centred.
+struct KernelMatrix {
+  std::vector<double> k, centred;
+
+  KernelMatrix(const Array<float>& x, std::int64_t rows, std::int64_t width, double gamma)
+      : k(rows * rows), centred(rows * rows) {
+    const std::vector<float> distances = all_distances(x, rows, width);
+    const auto n = static_cast<double>(rows);
+    std::vector<double> means(rows);
+    double mean = 0;
+    for (std::int64_t pair = 0; pair < rows * rows; ++pair) {
+      k[pair] = std::exp(-gamma * static_cast<double>(distances[pair]));
+      means[pair / rows] += k[pair] / n;
+      mean += k[pair] / (n * n);
+    }
+    for (std::int64_t pair = 0; pair < rows * rows; ++pair) {
+      centred[pair] = k[pair] - means[pair / rows] - means[pair % rows] + mean;
+    }
+  }
+};
+
+struct Independence {
+  double value = 0;
+  std::vector<double> dx, dy;
+};
+
+/// tr(K H L H) / n^2 and its gradients, by the matrices.
+Independence naive(const Sides& d) {
+  const KernelMatrix of_x(d.x, d.rows, d.x_width, d.gamma_x),
+      of_y(d.y, d.rows, d.y_width, d.gamma_y);
+  const double f = 1 / (static_cast<double>(d.rows) * static_cast<double>(d.rows));
+  std::vector<float> x_factors(of_x.k.size()), y_factors(of_x.k.size());
+  Independence out;
+  for (std::size_t pair = 0; pair < of_x.k.size(); ++pair) {
+    out.value += f * of_x.k[pair] * of_y.centred[pair];
+    x_factors[pair] = static_cast<float>(-4 * d.gamma_x * f * of_x.k[pair] * of_y.centred[pair]);
+    y_factors[pair] = static_cast<float>(-4 * d.gamma_y * f * of_y.k[pair] * of_x.centred[pair]);
+  }
+  out.dx = all_differences(d.x, d.rows, d.x_width, x_factors);
+  out.dy = all_differences(d.y, d.rows, d.y_width, y_factors);
+  return out;
+}
+
+void hsic_naive(benchmark::State& state) {
+  Sides d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+}
+
+void hsic(benchmark::State& state) {
+  Sides d(state);
+  measure(state, d.args(), [&] {
+    const Independence expected = naive(d);
+    return agree(state, d.value, std::vector{expected.value}, 1e-7) &&
+           agree(state, d.dx, expected.dx, 1e-4 * magnitude_of(expected.dx)) &&
+           agree(state, d.dy, expected.dy, 1e-4 * magnitude_of(expected.dy));
+  });
+}
+
 const Table kTargets = {{"rows", "width"}, {{48, 1}, {4096, 1}, {4096, 7}}, {{1 << 22, 8}}};
 const Table kLogits = {{"rows", "classes"}, {{48, 7}, {4096, 7}}, {{1 << 21, 16}}};
 // One value a sample: a GPU's size shows the kernel only, no batch is so large.
 const Table kSamples = {
     {"rows", "environments"}, {{48, 3}, {4096, 5}, {1 << 16, 5}}, {{1 << 24, 5}}};
 
-// Work grows with the square of the rows, so a GPU's sizes are within its cache.
+// Work grows with the square of the rows, so a GPU's sizes are within its
+// cache.
 const Table kPairs = {{"rows", "environments", "width"},
                       {{48, 3, 5}, {240, 5, 150}, {1024, 4, 150}},
                       {{4096, 4, 150}}};
+
+const Table kSides = {
+    {"rows", "x", "y"}, {{48, 5, 3}, {240, 150, 150}, {1024, 150, 150}}, {{4096, 150, 150}}};
 
 constexpr auto kSquared = PointwiseLossKind::squared;
 constexpr auto kLogistic = PointwiseLossKind::binary_logistic;
@@ -357,6 +451,8 @@ const Register registered{{
     peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kRex), "variance"),
     kernel<GaussianMmd<float>>(kPairs, mmd),
     peer<GaussianMmd<float>>("naive", kPairs, mmd_naive),
+    kernel<Hsic<float>>(kSides, hsic),
+    peer<Hsic<float>>("naive", kSides, hsic_naive),
 }};
 
 }  // namespace

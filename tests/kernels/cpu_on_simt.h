@@ -12,6 +12,7 @@
 #include "kernels/embedding/embedding.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/gaussian_mmd.h"
+#include "kernels/invariance/hsic.h"
 #include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
@@ -61,7 +62,7 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
     Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout,
-    EmbeddingBackward, EmbeddingForward, EnvironmentPenalty, GaussianMmd, Gemm, GramNorm,
+    EmbeddingBackward, EmbeddingForward, EnvironmentPenalty, GaussianMmd, Gemm, GramNorm, Hsic,
     InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
     MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
     NormaliseBackward, NormaliseForward, PairDivergence, PointwiseLoss, PointwiseSlope,
