@@ -1,9 +1,10 @@
-// The kernels of penalties over environments, the samples' slopes and the
-// penalty of their means, against plain loops.
+// The kernels of penalties over environments, the samples' slopes and the penalty of their means,
+// against plain loops.
 #include <algorithm>
 #include <cmath>
 
 #include "bench/harness.h"
+#include "kernels/invariance/coral.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/gaussian_mmd.h"
 #include "kernels/invariance/hsic.h"
@@ -14,8 +15,7 @@ namespace {
 
 using namespace bench;
 
-/// Blocks of variants share the targets of the clean samples, as losses give
-/// them.
+/// Blocks of variants share the targets of the clean samples, as losses give them.
 constexpr std::int64_t kVariants = 4;
 
 struct Slopes {
@@ -135,8 +135,7 @@ void cross_entropy(benchmark::State& state) {
   });
 }
 
-/// Samples of environments by labels: those of environment e are e, e +
-/// environments, ...
+/// Samples of environments by labels: those of environment e are e, e + environments, ...
 struct Labelled {
   EnvironmentPenaltyKind kind;
   std::int64_t rows, environments;
@@ -184,8 +183,7 @@ struct Penalty {
   std::vector<double> derivatives;
 };
 
-/// Every row is added to its label's mean, as an array library scatters; of two
-/// kinds.
+/// Every row is added to its label's mean, as an array library scatters; of two kinds.
 Penalty naive(const Labelled& d) {
   std::vector<double> means(d.environments), sizes(d.environments), slopes(d.environments);
   for (std::int64_t i = 0; i < d.rows; ++i) {
@@ -259,8 +257,7 @@ struct Grouped {
   }
 };
 
-/// All squared distances of a matrix's rows, N x N, as an array library has
-/// them.
+/// All squared distances of a matrix's rows, N x N, as an array library has them.
 std::vector<float> all_distances(const Array<float>& x, std::int64_t rows, std::int64_t width) {
   std::vector<float> distances(rows * rows);
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -329,6 +326,85 @@ void mmd(benchmark::State& state) {
   measure(state, d.args(), [&] {
     const Penalty expected = naive(d);
     return agree(state, d.value, std::vector{expected.value}, 1e-6) &&
+           agree(state, d.derivatives, expected.derivatives,
+                 1e-4 * magnitude_of(expected.derivatives));
+  });
+}
+
+/// What CORAL needs besides the rows.
+struct Moments : Grouped {
+  Array<float> products;
+
+  explicit Moments(benchmark::State& state)
+      : Grouped(state), products(Coral<float>::products_size(rows, environments, width)) {
+    scratch = Array<double>(Coral<float>::workspace(environments, width));
+  }
+  Coral<float> args() {
+    return {x.data(),
+            {offsets.data(), nullptr, environments, rows},
+            width,
+            1.0,
+            1.0,
+            products.data(),
+            scratch.data(),
+            value.data(),
+            derivatives.data()};
+  }
+};
+
+/// Mean and covariance of each environment, row by row, then every pair of environments.
+Penalty naive(const Moments& d) {
+  const std::int64_t each = d.rows / d.environments, w = d.width, size = w + w * w;
+  const auto n = static_cast<double>(each), count = static_cast<double>(d.environments);
+  std::vector<double> moments(d.environments * size), slopes(d.environments * size);
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    for (std::int64_t j = 0; j < w; ++j) moments[i / each * size + j] += d.x[i * w + j] / n;
+  }
+  const auto centred = [&](std::int64_t i, std::int64_t j) {
+    return d.x[i * w + j] - moments[i / each * size + j];
+  };
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    double* covariance = &moments[i / each * size + w];
+    for (std::int64_t j = 0; j < w; ++j) {
+      for (std::int64_t k = 0; k < w; ++k) {
+        covariance[j * w + k] += centred(i, j) * centred(i, k) / (n - 1);
+      }
+    }
+  }
+  Penalty out{0, std::vector<double>(d.rows * w)};
+  for (std::int64_t a = 0; a < d.environments; ++a) {
+    for (std::int64_t b = 0; b < d.environments; ++b) {
+      for (std::int64_t j = 0; j < size; ++j) {
+        const double difference = moments[a * size + j] - moments[b * size + j];
+        out.value += difference * difference / (count * (count - 1));
+        slopes[a * size + j] += 4 * difference / (count * (count - 1));
+      }
+    }
+  }
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    const double* slope = &slopes[i / each * size];
+    for (std::int64_t j = 0; j < w; ++j) {
+      double sum = slope[j] / n;
+      for (std::int64_t k = 0; k < w; ++k) {
+        sum += 2 / (n - 1) * slope[w + j * w + k] * centred(i, k);
+      }
+      out.derivatives[i * w + j] = sum;
+    }
+  }
+  return out;
+}
+
+void coral_naive(benchmark::State& state) {
+  Moments d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+}
+
+void coral(benchmark::State& state) {
+  Moments d(state);
+  measure(state, d.args(), [&] {
+    const Penalty expected = naive(d);
+    return agree(state, d.value, std::vector{expected.value}, 1e-5 * expected.value) &&
            agree(state, d.derivatives, expected.derivatives,
                  1e-4 * magnitude_of(expected.derivatives));
   });
@@ -425,8 +501,7 @@ const Table kLogits = {{"rows", "classes"}, {{48, 7}, {4096, 7}}, {{1 << 21, 16}
 const Table kSamples = {
     {"rows", "environments"}, {{48, 3}, {4096, 5}, {1 << 16, 5}}, {{1 << 24, 5}}};
 
-// Work grows with the square of the rows, so a GPU's sizes are within its
-// cache.
+// Work grows with the square of the rows, so a GPU's sizes are within its cache.
 const Table kPairs = {{"rows", "environments", "width"},
                       {{48, 3, 5}, {240, 5, 150}, {1024, 4, 150}},
                       {{4096, 4, 150}}};
@@ -451,6 +526,8 @@ const Register registered{{
     peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kRex), "variance"),
     kernel<GaussianMmd<float>>(kPairs, mmd),
     peer<GaussianMmd<float>>("naive", kPairs, mmd_naive),
+    kernel<Coral<float>>(kPairs, coral),
+    peer<Coral<float>>("naive", kPairs, coral_naive),
     kernel<Hsic<float>>(kSides, hsic),
     peer<Hsic<float>>("naive", kSides, hsic_naive),
 }};

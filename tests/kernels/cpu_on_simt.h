@@ -10,6 +10,7 @@
 #include "kernels/elementwise/binary.h"
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/invariance/coral.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/gaussian_mmd.h"
 #include "kernels/invariance/hsic.h"
@@ -61,7 +62,7 @@ struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
 using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
-    Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout,
+    Conv1dForward, CopyColumns, Coral, Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout,
     EmbeddingBackward, EmbeddingForward, EnvironmentPenalty, GaussianMmd, Gemm, GramNorm, Hsic,
     InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward,
     MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
