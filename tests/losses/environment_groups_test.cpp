@@ -3,10 +3,12 @@
 
 #include "core/graph.h"
 #include "losses/coral.h"
+#include "losses/hsic.h"
 #include "losses/irm.h"
 #include "losses/mmd.h"
 #include "losses/prediction.h"
 #include "losses/rex.h"
+#include "losses/soft_hgr.h"
 #include "tests/losses/loss_test.h"
 #include "tests/message_of.h"
 
@@ -21,7 +23,7 @@ struct Step {
   Tensor penalty, gradient;
 };
 
-/// The penalties that read the groups, and the gradient of their sum, from groups made before.
+/// The penalties, most of which read groups that were made before, and the gradient of their sum.
 Step step(const Tensor& z, const Tensor& target, const EnvironmentGroups& groups) {
   const Variable x(z, true);
   const std::vector<Variable> parts = {irm_mse(x, target, groups),
@@ -30,7 +32,9 @@ Step step(const Tensor& z, const Tensor& target, const EnvironmentGroups& groups
                                        mmrex(mae(x, target, Reduction::none), groups, 0.1),
                                        mmd(x, groups),
                                        mmd(x, groups, {{0.5}, true}),
-                                       coral(x, groups)};
+                                       coral(x, groups),
+                                       hsic(x, Variable(target)),
+                                       soft_hgr(x, Variable(target))};
   Step out{Tensor::zeros({static_cast<std::int64_t>(parts.size())}, z.dtype(), z.device()), {}};
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const auto at = static_cast<std::int64_t>(i);
