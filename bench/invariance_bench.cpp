@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "bench/harness.h"
+#include "kernels/invariance/coral.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/gaussian_mmd.h"
+#include "kernels/invariance/hsic.h"
 #include "kernels/invariance/loss_slope.h"
 
 namespace cmir::kernels {
@@ -329,6 +331,170 @@ void mmd(benchmark::State& state) {
   });
 }
 
+/// What CORAL needs besides the rows.
+struct Moments : Grouped {
+  Array<float> products;
+
+  explicit Moments(benchmark::State& state)
+      : Grouped(state), products(Coral<float>::products_size(rows, environments, width)) {
+    scratch = Array<double>(Coral<float>::workspace(environments, width));
+  }
+  Coral<float> args() {
+    return {x.data(),
+            {offsets.data(), nullptr, environments, rows},
+            width,
+            1.0,
+            1.0,
+            products.data(),
+            scratch.data(),
+            value.data(),
+            derivatives.data()};
+  }
+};
+
+/// Mean and covariance of each environment, row by row, then every pair of environments.
+Penalty naive(const Moments& d) {
+  const std::int64_t each = d.rows / d.environments, w = d.width, size = w + w * w;
+  const auto n = static_cast<double>(each), count = static_cast<double>(d.environments);
+  std::vector<double> moments(d.environments * size), slopes(d.environments * size);
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    for (std::int64_t j = 0; j < w; ++j) moments[i / each * size + j] += d.x[i * w + j] / n;
+  }
+  const auto centred = [&](std::int64_t i, std::int64_t j) {
+    return d.x[i * w + j] - moments[i / each * size + j];
+  };
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    double* covariance = &moments[i / each * size + w];
+    for (std::int64_t j = 0; j < w; ++j) {
+      for (std::int64_t k = 0; k < w; ++k) {
+        covariance[j * w + k] += centred(i, j) * centred(i, k) / (n - 1);
+      }
+    }
+  }
+  Penalty out{0, std::vector<double>(d.rows * w)};
+  for (std::int64_t a = 0; a < d.environments; ++a) {
+    for (std::int64_t b = 0; b < d.environments; ++b) {
+      for (std::int64_t j = 0; j < size; ++j) {
+        const double difference = moments[a * size + j] - moments[b * size + j];
+        out.value += difference * difference / (count * (count - 1));
+        slopes[a * size + j] += 4 * difference / (count * (count - 1));
+      }
+    }
+  }
+  for (std::int64_t i = 0; i < d.rows; ++i) {
+    const double* slope = &slopes[i / each * size];
+    for (std::int64_t j = 0; j < w; ++j) {
+      double sum = slope[j] / n;
+      for (std::int64_t k = 0; k < w; ++k) {
+        sum += 2 / (n - 1) * slope[w + j * w + k] * centred(i, k);
+      }
+      out.derivatives[i * w + j] = sum;
+    }
+  }
+  return out;
+}
+
+void coral_naive(benchmark::State& state) {
+  Moments d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+}
+
+void coral(benchmark::State& state) {
+  Moments d(state);
+  measure(state, d.args(), [&] {
+    const Penalty expected = naive(d);
+    return agree(state, d.value, std::vector{expected.value}, 1e-5 * expected.value) &&
+           agree(state, d.derivatives, expected.derivatives,
+                 1e-4 * magnitude_of(expected.derivatives));
+  });
+}
+
+struct Sides {
+  std::int64_t rows, x_width, y_width;
+  double gamma_x, gamma_y;
+  Array<float> x, y, value, dx, dy;
+  Array<double> scratch;
+
+  explicit Sides(benchmark::State& state)
+      : rows(state.range(0)),
+        x_width(state.range(1)),
+        y_width(state.range(2)),
+        gamma_x(0.5 / static_cast<double>(x_width)),
+        gamma_y(0.5 / static_cast<double>(y_width)),
+        x(normals(rows * x_width, 1)),
+        y(normals(rows * y_width, 2)),
+        value(1),
+        dx(rows * x_width),
+        dy(rows * y_width),
+        scratch(Hsic<float>::workspace(rows)) {
+    for (std::int64_t i = 0; i < rows; ++i) y[i * y_width] += x[i * x_width];
+  }
+  Hsic<float> args() {
+    return {x.data(), y.data(), rows,           x_width,      y_width,   gamma_x,
+            gamma_y,  false,    scratch.data(), value.data(), dx.data(), dy.data()};
+  }
+};
+
+/// exp(-gamma distance), and those with rows and columns centred.
+struct KernelMatrix {
+  std::vector<double> k, centred;
+
+  KernelMatrix(const Array<float>& x, std::int64_t rows, std::int64_t width, double gamma)
+      : k(rows * rows), centred(rows * rows) {
+    const std::vector<float> distances = all_distances(x, rows, width);
+    const auto n = static_cast<double>(rows);
+    std::vector<double> means(rows);
+    double mean = 0;
+    for (std::int64_t pair = 0; pair < rows * rows; ++pair) {
+      k[pair] = std::exp(-gamma * static_cast<double>(distances[pair]));
+      means[pair / rows] += k[pair] / n;
+      mean += k[pair] / (n * n);
+    }
+    for (std::int64_t pair = 0; pair < rows * rows; ++pair) {
+      centred[pair] = k[pair] - means[pair / rows] - means[pair % rows] + mean;
+    }
+  }
+};
+
+struct Independence {
+  double value = 0;
+  std::vector<double> dx, dy;
+};
+
+/// tr(K H L H) / n^2 and its gradients, by the matrices.
+Independence naive(const Sides& d) {
+  const KernelMatrix of_x(d.x, d.rows, d.x_width, d.gamma_x),
+      of_y(d.y, d.rows, d.y_width, d.gamma_y);
+  const double f = 1 / (static_cast<double>(d.rows) * static_cast<double>(d.rows));
+  std::vector<float> x_factors(of_x.k.size()), y_factors(of_x.k.size());
+  Independence out;
+  for (std::size_t pair = 0; pair < of_x.k.size(); ++pair) {
+    out.value += f * of_x.k[pair] * of_y.centred[pair];
+    x_factors[pair] = static_cast<float>(-4 * d.gamma_x * f * of_x.k[pair] * of_y.centred[pair]);
+    y_factors[pair] = static_cast<float>(-4 * d.gamma_y * f * of_y.k[pair] * of_x.centred[pair]);
+  }
+  out.dx = all_differences(d.x, d.rows, d.x_width, x_factors);
+  out.dy = all_differences(d.y, d.rows, d.y_width, y_factors);
+  return out;
+}
+
+void hsic_naive(benchmark::State& state) {
+  Sides d(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.args()));
+}
+
+void hsic(benchmark::State& state) {
+  Sides d(state);
+  measure(state, d.args(), [&] {
+    const Independence expected = naive(d);
+    return agree(state, d.value, std::vector{expected.value}, 1e-7) &&
+           agree(state, d.dx, expected.dx, 1e-4 * magnitude_of(expected.dx)) &&
+           agree(state, d.dy, expected.dy, 1e-4 * magnitude_of(expected.dy));
+  });
+}
+
 const Table kTargets = {{"rows", "width"}, {{48, 1}, {4096, 1}, {4096, 7}}, {{1 << 22, 8}}};
 const Table kLogits = {{"rows", "classes"}, {{48, 7}, {4096, 7}}, {{1 << 21, 16}}};
 // One value a sample: a GPU's size shows the kernel only, no batch is so large.
@@ -339,6 +505,9 @@ const Table kSamples = {
 const Table kPairs = {{"rows", "environments", "width"},
                       {{48, 3, 5}, {240, 5, 150}, {1024, 4, 150}},
                       {{4096, 4, 150}}};
+
+const Table kSides = {
+    {"rows", "x", "y"}, {{48, 5, 3}, {240, 150, 150}, {1024, 150, 150}}, {{4096, 150, 150}}};
 
 constexpr auto kSquared = PointwiseLossKind::squared;
 constexpr auto kLogistic = PointwiseLossKind::binary_logistic;
@@ -357,6 +526,10 @@ const Register registered{{
     peer<EnvironmentPenalty<float>>("naive", kSamples, penalty_naive(kRex), "variance"),
     kernel<GaussianMmd<float>>(kPairs, mmd),
     peer<GaussianMmd<float>>("naive", kPairs, mmd_naive),
+    kernel<Coral<float>>(kPairs, coral),
+    peer<Coral<float>>("naive", kPairs, coral_naive),
+    kernel<Hsic<float>>(kSides, hsic),
+    peer<Hsic<float>>("naive", kSides, hsic_naive),
 }};
 
 }  // namespace

@@ -20,8 +20,10 @@
 #include "kernels/information/pairs.h"
 #include "kernels/information/prior_divergence.h"
 #include "kernels/information/unit_rows.h"
+#include "kernels/invariance/coral.h"
 #include "kernels/invariance/environment_penalty.h"
 #include "kernels/invariance/gaussian_mmd.h"
+#include "kernels/invariance/hsic.h"
 #include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
@@ -70,18 +72,18 @@ struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
 using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
     AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
-    ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns,
+    ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns, Coral,
     Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
     EmbeddingForward, EnvironmentPenalty, GaussianMmd, GaussianNllBackward, GaussianNllForward,
-    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, InfoNceBackward, InfoNceForward,
-    InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LeaveOneOutBackward,
-    LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward, MeanPoolForward,
-    NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward, NormaliseForward,
-    PairBoundBackward, PairBoundForward, PairDivergence, PairGradient, PairSums, PointwiseLoss,
-    PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward, PriorDivergenceForward, RowDot,
-    Scale, ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward,
-    SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows, UnitRowsBackward,
-    UnitRowsForward>;
+    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, Hsic, InfoNceBackward,
+    InfoNceForward, InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward,
+    LeaveOneOutBackward, LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward,
+    MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
+    NormaliseForward, PairBoundBackward, PairBoundForward, PairDivergence, PairGradient, PairSums,
+    PointwiseLoss, PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward,
+    PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward, SoftmaxForward,
+    SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
+    SumOverRows, UnitRowsBackward, UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
                              CpuKernelOnSimt<Permute<std::int32_t>>,

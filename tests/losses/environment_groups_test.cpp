@@ -2,9 +2,13 @@
 #include "losses/environment_groups.h"
 
 #include "core/graph.h"
+#include "losses/coral.h"
+#include "losses/hsic.h"
 #include "losses/irm.h"
+#include "losses/mmd.h"
 #include "losses/prediction.h"
 #include "losses/rex.h"
+#include "losses/soft_hgr.h"
 #include "tests/losses/loss_test.h"
 #include "tests/message_of.h"
 
@@ -19,14 +23,19 @@ struct Step {
   Tensor penalty, gradient;
 };
 
-/// The penalties that read the groups, and the gradient of their sum, from groups made before.
+/// The penalties, most of which read groups that were made before, and the gradient of their sum.
 Step step(const Tensor& z, const Tensor& target, const EnvironmentGroups& groups) {
   const Variable x(z, true);
   const std::vector<Variable> parts = {irm_mse(x, target, groups),
                                        irm_mse(x, target, groups, {.unbiased = true}),
                                        vrex(mse(x, target, Reduction::none), groups),
-                                       mmrex(mae(x, target, Reduction::none), groups, 0.1)};
-  Step out{Tensor::zeros({4}, z.dtype(), z.device()), {}};
+                                       mmrex(mae(x, target, Reduction::none), groups, 0.1),
+                                       mmd(x, groups),
+                                       mmd(x, groups, {{0.5}, true}),
+                                       coral(x, groups),
+                                       hsic(x, Variable(target)),
+                                       soft_hgr(x, Variable(target))};
+  Step out{Tensor::zeros({static_cast<std::int64_t>(parts.size())}, z.dtype(), z.device()), {}};
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const auto at = static_cast<std::int64_t>(i);
     out.penalty.slice(at, at + 1).copy_from(parts[i].value().reshape({1}));
@@ -49,8 +58,8 @@ class RecordedGroups : public ::testing::TestWithParam<DeviceType> {
   void SetUp() override {
     if (GetParam() == DeviceType::cuda && cuda::device_count() == 0)
       GTEST_SKIP() << cuda::unavailable_reason();
-    z_ = tensor<float>(normals(kSamples, 1), {kSamples}).to(device_);
-    target_ = tensor<float>(normals(kSamples, 2), {kSamples}).to(device_);
+    z_ = tensor<float>(normals(kSamples, 1), {kSamples, 1}).to(device_);
+    target_ = tensor<float>(normals(kSamples, 2), {kSamples, 1}).to(device_);
   }
   const Device device_{GetParam()};
   Tensor z_, target_;
