@@ -163,8 +163,9 @@ const Fields<LossConfig>& fields(const LossConfig&) {
       {"noise_intensity", &L::noise_intensity, at_least(0),
        "alpha(1) of Table 7; environment e has alpha(1) e"},
       {"invariance", &L::invariance,
-       one_of({"l1", "mmd", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
-       "l1: Eq. 4; mmd: the distance of distributions in its place; the others compare outputs of "
+       one_of({"l1", "mmd", "coral", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
+       "l1: Eq. 4; mmd and coral: the distance of distributions in its place; the others compare "
+       "outputs of "
        "unimodal predictors: kl and output_difference as in appendix H, irmv1, vrex and mmrex by "
        "their risks in the variants"},
       {"invariance_schedule", &L::invariance_schedule, one_of({"constant", "step", "linear"}),
@@ -192,9 +193,10 @@ const Fields<LossConfig>& fields(const LossConfig&) {
       {"invariance_batch_reduction", &L::invariance_batch_reduction, one_of({"sum", "mean"}),
        "open choice: over the samples"},
       {"decorrelation", &L::decorrelation,
-       one_of({"correlation", "club", "club_sample", "l1out", "variational", "infonce", "nwj",
-               "mine"}),
-       "R_dec. correlation: Eq. 6; the others bound I(Z_inv; Z_spu) in nats, from above by a "
+       one_of({"correlation", "hsic", "club", "club_sample", "l1out", "variational", "infonce",
+               "nwj", "mine"}),
+       "R_dec. correlation: Eq. 6; hsic: kernels of width sqrt(d / 2); the others bound I(Z_inv; "
+       "Z_spu) in nats, from above by a "
        "Gaussian q(Z_spu | Z_inv) (club, club_sample, l1out, variational) or from below by a "
        "critic "
        "(infonce, nwj, mine), learnt beside the model"},

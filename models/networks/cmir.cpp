@@ -9,8 +9,10 @@
 #include "autograd/precision.h"
 #include "autograd/rows.h"
 #include "core/error.h"
+#include "losses/coral.h"
 #include "losses/decorrelation.h"
 #include "losses/environments.h"
+#include "losses/hsic.h"
 #include "losses/info_nce.h"
 #include "losses/invariance.h"
 #include "losses/irm.h"
@@ -65,7 +67,7 @@ Variable irm_penalty(const LossConfig& config, const Variable& predictions, cons
 /// Whether R_inv in that form compares the outputs of unimodal predictors; the others compare
 /// Z_inv.
 bool compares_outputs(const std::string& invariance) {
-  return invariance != "l1" && invariance != "mmd";
+  return invariance != "l1" && invariance != "mmd" && invariance != "coral";
 }
 
 /// Whether R_inv in that form compares risks, and so needs labels.
@@ -327,6 +329,7 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
     losses.invariance.push_back(
         compares_risks(loss.invariance) ? risk_penalty(loss, compared, *labels, groups())
         : loss.invariance == "mmd"      ? losses::mmd(compared, groups())
+        : loss.invariance == "coral"    ? losses::coral(compared, groups())
                                         : invariance_loss(loss, compared, environments));
   }
   if (!terms.spurious()) return invariant;
@@ -357,6 +360,10 @@ const losses::EnvironmentGroups& Model::variant_groups(std::int64_t environments
 
 Variable Model::decorrelation_loss(std::size_t m, const Variable& invariant,
                                    const Variable& spurious, const RandomStreams& streams) const {
+  if (config_.loss.decorrelation == "hsic") {
+    const double gamma = 1 / static_cast<double>(invariant.shape().width());
+    return losses::hsic(invariant, spurious, {.gamma_x = gamma, .gamma_y = gamma});
+  }
   const auto& estimator = branches_[m].estimator;
   if (!estimator)
     return losses::decorrelation(invariant, spurious, decorrelation_options(config_.loss));

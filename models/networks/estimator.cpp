@@ -32,7 +32,7 @@ bool is_lower_bound(const std::string& form) {
 
 }  // namespace
 
-bool needs_estimator(const std::string& form) { return form != "correlation"; }
+bool needs_estimator(const std::string& form) { return form != "correlation" && form != "hsic"; }
 
 Perceptron::Perceptron(ParameterStore& store, const std::string& prefix, std::int64_t width,
                        std::int64_t hidden, std::int64_t out)

@@ -9,6 +9,7 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "losses/hsic.h"
 #include "losses/info_nce.h"
 
 namespace cmir {
@@ -358,24 +359,42 @@ TEST(Cmir, TheFactorOfAStepWeighsTheInvarianceTerms) {
 }
 
 TEST(Cmir, ComparesTheDistributionsOfItsVariants) {
-  Config config = tiny_config();
-  config.loss.invariance = "mmd";
-  config.loss.noise_intensity = 0;
-  const ModelInput input = tiny_input(regression_labels());
-  const Model equal = tiny_model(config);
-  EXPECT_FALSE(has_parameter(equal, "unimodal_predictor.audio.5.weight"));
-  EXPECT_NEAR(equal.forward(input, Mode::training, {}).losses.invariance[0].value().item(), 0,
-              1e-12);
-  config.loss.noise_intensity = 1;
-  const Model apart = tiny_model(config);
-  const auto losses = apart.forward(input, Mode::training, {.seed = 4}).losses;
-  EXPECT_GT(losses.invariance[0].value().item(), 1e-6);
-  backward(losses.invariance[0]);
-  for (const Parameter& p : apart.named_parameters()) {
-    if (p.name == "encoder.text.invariant.weight") {
-      EXPECT_TRUE(p.variable.gradient().defined());
+  for (const char* form : {"mmd", "coral"}) {
+    Config config = tiny_config();
+    config.loss.invariance = form;
+    config.loss.noise_intensity = 0;
+    const ModelInput input = tiny_input(regression_labels());
+    const Model equal = tiny_model(config);
+    EXPECT_FALSE(has_parameter(equal, "unimodal_predictor.audio.5.weight"));
+    EXPECT_NEAR(equal.forward(input, Mode::training, {}).losses.invariance[0].value().item(), 0,
+                1e-12);
+    config.loss.noise_intensity = 1;
+    const Model apart = tiny_model(config);
+    const auto losses = apart.forward(input, Mode::training, {.seed = 4}).losses;
+    EXPECT_GT(losses.invariance[0].value().item(), 1e-6) << form;
+    backward(losses.invariance[0]);
+    for (const Parameter& p : apart.named_parameters()) {
+      if (p.name == "encoder.text.invariant.weight") {
+        EXPECT_TRUE(p.variable.gradient().defined()) << form;
+      }
     }
   }
+}
+
+TEST(Cmir, DecorrelatesByAnIndependenceCriterion) {
+  Config config = tiny_config();
+  config.loss.environments = 0;
+  config.loss.decorrelation = "hsic";
+  const Model model = tiny_model(config);
+  EXPECT_TRUE(model.parameters_of(Model::Owner::estimator).empty());
+  const ModelInput input = tiny_input(regression_labels());
+  const auto part = model.representations(input, {})[1];
+  const double gamma = 1.0 / static_cast<double>(part.invariant.shape().width());
+  EXPECT_NEAR(model.forward(input, Mode::training, {}).losses.decorrelation[1].value().item(),
+              losses::hsic(part.invariant, part.spurious, {.gamma_x = gamma, .gamma_y = gamma})
+                  .value()
+                  .item(),
+              1e-12);
 }
 
 /// Where the variants are equal so are their risks; where they are not, a gradient reaches g_m.
