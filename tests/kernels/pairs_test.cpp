@@ -36,14 +36,15 @@ std::vector<Case> cases() {
                              {2, 1},
                              {5, 70},
                              {17, 16},
-                             {63, 17},
                              {64, 2},
                              {65, 5},
                              {129, 9},
                              {6, 259},
                              {300, 4}}) {
-    for (const bool columns : {false, true}) {
-      for (const double scale : {0.7, 30.0, 3000.0}) all.push_back({n, d, scale, columns});
+    for (const double scale : {0.7, 30.0, 3000.0}) {
+      all.push_back({n, d, scale, true});
+      // The host model takes its time: one scale where there are many pairs.
+      if (n < 64 || scale == 30) all.push_back({n, d, scale, false});
     }
   }
   return all;
