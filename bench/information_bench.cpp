@@ -328,8 +328,8 @@ void club_sample_backward(benchmark::State& state) {
 }
 
 const Table kTable = {
-    {"samples", "width"}, {{128, 64}, {1024, 128}, {4096, 256}}, {{1 << 18, 128}}};
-const Table kPairs = {{"samples", "width"}, {{1024, 128}}};
+    {"samples", "width"}, {{128, 64}, {1024, 128}, {4096, 256}, {1 << 16, 256}}, {{1 << 18, 128}}};
+const Table kPairs = {{"samples", "width"}, {{1024, 128}, {4096, 256}}};
 const Register registered{{
     kernel<GaussianNllForward<float>>(kTable, gaussian_nll_forward),
     kernel<GaussianNllBackward<float>>(kTable, gaussian_nll_backward),

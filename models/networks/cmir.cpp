@@ -367,7 +367,9 @@ Variable Model::decorrelation_loss(std::size_t m, const Variable& invariant,
   const auto& estimator = branches_[m].estimator;
   if (!estimator)
     return losses::decorrelation(invariant, spurious, decorrelation_options(config_.loss));
-  return estimator->bound(invariant, spurious, streams.at(DrawPurpose::negatives, m));
+  // No bound knows that mutual information is not negative: without this the model would lower
+  // one without end.
+  return ops::relu(estimator->bound(invariant, spurious, streams.at(DrawPurpose::negatives, m)));
 }
 
 std::vector<Variable> Model::estimator_losses(const std::vector<EstimatorSample>& samples) const {

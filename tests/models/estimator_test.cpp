@@ -77,6 +77,7 @@ double last_likelihood_loss(Config config, const PreparedData& data, std::int64_
   config.training.epochs = 15;
   const auto history = train(config, data, 1).state.history;
   EXPECT_LT(history.back().train.at("estimator.text"), history.front().train.at("estimator.text"));
+  for (const EpochRecord& epoch : history) EXPECT_GE(epoch.train.at("decorrelation.text"), 0);
   return history.back().train.at("estimator.text");
 }
 
