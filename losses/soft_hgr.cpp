@@ -126,9 +126,9 @@ struct SoftHgr {
                           {random_normal(shape, 1), random_normal(shape, 2)},
                           [](std::span<const Variable> z) { return soft_hgr(z[0], z[1]); }};
     };
-    std::vector<GradientCase> cases{make("one sample", {1, 3}), make("two samples", {2, 3}), make("one feature", {5, 1}),
-                                    make("fewer samples than features", {3, 7}),
-                                    make("more samples than features", {11, 5})};
+    std::vector<GradientCase> cases{
+        make("one sample", {1, 3}), make("two samples", {2, 3}), make("one feature", {5, 1}),
+        make("fewer samples than features", {3, 7}), make("more samples than features", {11, 5})};
     cases.push_back({"an input used twice", {random_normal({5, 3}, 1)}, [](auto z) {
                        return soft_hgr(z[0], z[0]);
                      }});
