@@ -8,7 +8,8 @@ namespace cmir::losses {
 /// A moving average of mean exp(score) over steps.
 struct ExpAverage {
   /// Its logarithm, f64, one element, on the inputs' device: -inf before the first step. Every call
-  /// that is given it updates it, in place, so that a recorded step does too.
+  /// that is given it updates it, in place, and so does every replay of a recorded one: the caller
+  /// keeps it, and does not give it to evaluations.
   Tensor logarithm;
   double rate = 0.01;  ///< weight of a step's own mean, in (0, 1]
 
