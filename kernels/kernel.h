@@ -4,7 +4,7 @@
 // contract) plus functions that take it: one per instruction set of the CPU, one for CUDA, and the
 // CUDA one compiled for the host model (kernels/cuda/device.h registers these two). The argument
 // type is the key: `run(device, LayerNormForward<float>{...})` finds the best registered variant.
-// Kernels never allocate, never print, and take scratch memory as an argument.
+// Kernels never print. Scratch memory is an argument, but for a library's own (cuda/scratch.h).
 #pragma once
 
 #include <array>

@@ -37,15 +37,18 @@ struct Pointwise {
   kernels::PointwiseLossKind kind;
   double positive_weight;
   Reduction reduction;
+  std::int64_t repeats;
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const Tensor &prediction = inputs[0], &target = inputs[1];
     const std::int64_t rows = prediction.rank() == 0 ? 0 : prediction.size(0);
-    require(rows > 0 && prediction.numel() == target.numel() && target.rank() > 0 &&
-                target.size(0) == rows && prediction.numel() > 0,
-            loss,
-            "prediction {} and target {} must have the same samples and outputs, at least one",
-            prediction.describe(), target.describe());
+    require(
+        rows > 0 && prediction.numel() == repeats * target.numel() && target.rank() > 0 &&
+            repeats * target.size(0) == rows && prediction.numel() > 0,
+        loss,
+        "prediction {} and target {}, taken {} times, must have the same samples and outputs, at "
+        "least one",
+        prediction.describe(), target.describe(), repeats);
     Tensor values = Tensor::empty({rows}, prediction.dtype(), prediction.device());
     Tensor derivatives;
     if (context.recording()) {
@@ -57,7 +60,7 @@ struct Pointwise {
           kernels::PointwiseLoss<T>{kind, static_cast<T>(positive_weight), prediction.data<T>(),
                                     target.data<T>(), values.mutable_data<T>(),
                                     derivatives.defined() ? derivatives.mutable_data<T>() : nullptr,
-                                    rows, prediction.numel() / rows});
+                                    rows, prediction.numel() / rows, rows / repeats});
     });
     if (context.recording()) context.save(derivatives);
     return reduce_samples(values, reduction);
@@ -100,15 +103,17 @@ struct Pointwise {
 struct CrossEntropy {
   static constexpr std::string_view name = "cross_entropy";
   Reduction reduction;
+  std::int64_t repeats;
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const Tensor &logits = inputs[0], &classes = inputs[1];
     require(
         logits.rank() == 2 && logits.numel() > 0 && classes.dtype() == DType::i32 &&
-            classes.rank() == 1 && classes.size(0) == logits.size(0),
+            classes.rank() == 1 && repeats * classes.size(0) == logits.size(0),
         name,
-        "needs logits [samples, classes] and i32 classes [samples], at least one; got {} and {}",
-        logits.describe(), classes.describe());
+        "needs logits [samples, classes] and i32 classes [samples], at least one; got {} and {}, "
+        "taken {} times",
+        logits.describe(), classes.describe(), repeats);
     check_classes(classes, logits.size(1));
     Tensor values = Tensor::empty({logits.size(0)}, logits.dtype(), logits.device());
     Tensor derivatives;
@@ -120,7 +125,7 @@ struct CrossEntropy {
                    kernels::CrossEntropy<T>{
                        logits.data<T>(), on_device.data<std::int32_t>(), values.mutable_data<T>(),
                        derivatives.defined() ? derivatives.mutable_data<T>() : nullptr,
-                       logits.size(0), logits.size(1)});
+                       logits.size(0), logits.size(1), classes.size(0)});
     });
     if (context.recording()) context.save(derivatives);
     return reduce_samples(values, reduction);
@@ -150,30 +155,35 @@ struct CrossEntropy {
 
 Variable pointwise(std::string_view loss, kernels::PointwiseLossKind kind,
                    const Variable& prediction, const Tensor& target, double positive_weight,
-                   Reduction reduction) {
+                   Reduction reduction, std::int64_t repeats) {
   require(is_floating(target.dtype()), loss, "target must be f32 or f64, got {}",
           target.describe());
-  return apply_op(Pointwise{loss, kind, positive_weight, reduction},
+  return apply_op(Pointwise{loss, kind, positive_weight, reduction, repeats},
                   {prediction, Variable(target.to(prediction.dtype()).on(prediction.device()))});
 }
 
 }  // namespace
 
-Variable mse(const Variable& prediction, const Tensor& target, Reduction reduction) {
-  return pointwise("mse", kernels::PointwiseLossKind::squared, prediction, target, 1, reduction);
+Variable mse(const Variable& prediction, const Tensor& target, Reduction reduction,
+             std::int64_t repeats) {
+  return pointwise("mse", kernels::PointwiseLossKind::squared, prediction, target, 1, reduction,
+                   repeats);
 }
 
-Variable mae(const Variable& prediction, const Tensor& target, Reduction reduction) {
-  return pointwise("mae", kernels::PointwiseLossKind::absolute, prediction, target, 1, reduction);
+Variable mae(const Variable& prediction, const Tensor& target, Reduction reduction,
+             std::int64_t repeats) {
+  return pointwise("mae", kernels::PointwiseLossKind::absolute, prediction, target, 1, reduction,
+                   repeats);
 }
 
 Variable binary_cross_entropy_with_logits(const Variable& logits, const Tensor& target,
-                                          double positive_weight, Reduction reduction) {
+                                          double positive_weight, Reduction reduction,
+                                          std::int64_t repeats) {
   constexpr std::string_view name = "binary_cross_entropy_with_logits";
   require(positive_weight > 0, name, "positive_weight must be above 0, got {}", positive_weight);
   check_probabilities(target);
   return pointwise(name, kernels::PointwiseLossKind::binary_logistic, logits, target,
-                   positive_weight, reduction);
+                   positive_weight, reduction, repeats);
 }
 
 void check_probabilities(const Tensor& target) {
@@ -195,8 +205,9 @@ void check_classes(const Tensor& classes, std::int64_t count) {
   }
 }
 
-Variable cross_entropy(const Variable& logits, const Tensor& classes, Reduction reduction) {
-  return apply_op(CrossEntropy{reduction}, {logits, Variable(classes)});
+Variable cross_entropy(const Variable& logits, const Tensor& classes, Reduction reduction,
+                       std::int64_t repeats) {
+  return apply_op(CrossEntropy{reduction, repeats}, {logits, Variable(classes)});
 }
 
 }  // namespace cmir::losses

@@ -50,6 +50,14 @@ void validate(const Config& config) {
           "model.outputs = {} does not suit data.task = '{}' (multiclass: the number of classes; "
           "otherwise 1)",
           outputs, task);
+  require(config.loss.mmrex_minimum_weight * static_cast<double>(config.loss.environments + 1) <= 1,
+          "config",
+          "loss.mmrex_minimum_weight = {} is above 1 / (K + 1): the weights of the {} variants add "
+          "to 1",
+          config.loss.mmrex_minimum_weight, config.loss.environments + 1);
+  require(
+      config.loss.sufficiency != "modalities" || reaching >= 2, "config",
+      "loss.sufficiency = \"modalities\" compares modalities, and only one reaches the predictor");
   (void)parse_device(config.training.device);
   const auto& noise = config.noise;
   require((noise.train_kind == "none") <= (noise.train_rate == 0) &&

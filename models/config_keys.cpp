@@ -162,8 +162,24 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "K of Table 7: noisy variants beside the clean one; 0 drops R_inv"},
       {"noise_intensity", &L::noise_intensity, at_least(0),
        "alpha(1) of Table 7; environment e has alpha(1) e"},
-      {"invariance", &L::invariance, one_of({"l1", "kl", "output_difference"}),
-       "l1: Eq. 4; kl and output_difference: appendix H, on the outputs of unimodal predictors"},
+      {"invariance", &L::invariance,
+       one_of({"l1", "mmd", "coral", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
+       "l1: Eq. 4; mmd and coral: the distance of distributions in its place; the others compare "
+       "outputs of "
+       "unimodal predictors: kl and output_difference as in appendix H, irmv1, vrex and mmrex by "
+       "their risks in the variants"},
+      {"invariance_schedule", &L::invariance_schedule, one_of({"constant", "step", "linear"}),
+       "how R_inv's weight comes from invariance_start lambda_invariance to lambda_invariance"},
+      {"invariance_start", &L::invariance_start, at_least(0),
+       "step, linear: the weight's factor at the beginning"},
+      {"invariance_anneal_fraction", &L::invariance_anneal_fraction, between(0, 1),
+       "step, linear: the part of all steps after which the factor is 1"},
+      {"irm_unbiased",
+       &L::irm_unbiased,
+       {},
+       "irmv1: the product over two halves of the samples, whose expectation is right"},
+      {"mmrex_minimum_weight", &L::mmrex_minimum_weight, between(-100, 1),
+       "mmrex: the least weight of a variant's risk, at most 1 / (K + 1); 0: the worst risk alone"},
       {"lambda_unimodal", &L::lambda_unimodal, at_least(0),
        "open choice: weight of L_pred of appendix H's unimodal predictors"},
       {"invariance_symmetric",
@@ -176,6 +192,18 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "open choice: over the d features"},
       {"invariance_batch_reduction", &L::invariance_batch_reduction, one_of({"sum", "mean"}),
        "open choice: over the samples"},
+      {"decorrelation", &L::decorrelation,
+       one_of({"correlation", "hsic", "club", "club_sample", "l1out", "variational", "infonce",
+               "nwj", "mine"}),
+       "R_dec. correlation: Eq. 6; hsic: kernels of width sqrt(d / 2); the others bound I(Z_inv; "
+       "Z_spu) in nats, from above by a "
+       "Gaussian q(Z_spu | Z_inv) (club, club_sample, l1out, variational) or from below by a "
+       "critic "
+       "(infonce, nwj, mine), learnt beside the model"},
+      {"estimator_learning_rate", &L::estimator_learning_rate, at_least(0),
+       "of q or the critic, which have an AdamW of their own without decay or schedule"},
+      {"estimator_steps", &L::estimator_steps, between(1, 1000),
+       "steps of q or the critic for each of the model"},
       {"decorrelation_alpha", &L::decorrelation_alpha, between(0, 1),
        "alpha in R_dec, Table 7: weight off the diagonal"},
       {"decorrelation_axis", &L::decorrelation_axis, one_of({"sample", "feature"}),
@@ -186,6 +214,12 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "open choice: C divided by 1, d or N"},
       {"decorrelation_epsilon", &L::decorrelation_epsilon, between(0, 1),
        "open choice: added to the variance"},
+      {"sufficiency", &L::sufficiency, one_of({"none", "input", "modalities"}),
+       "InfoNCE, by which Z_inv keeps what it shares: with X_m, or with the other modalities' "
+       "Z_inv"},
+      {"lambda_sufficiency", &L::lambda_sufficiency, at_least(0), "weight of that"},
+      {"sufficiency_temperature", &L::sufficiency_temperature, between(1e-4, 1e4),
+       "of its cosine scores"},
       {"reconstruction_reduction", &L::reconstruction_reduction, one_of({"mean", "sum"}),
        "open choice: over the features; the mean over samples is taken in both"},
       {"reconstruction_stop_gradient",

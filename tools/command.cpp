@@ -5,12 +5,12 @@
 
 namespace cmir::tools {
 
-void ConfigOptions::add_to(CLI::App& command) {
+void ConfigOptions::add_to(CLI::App& command, bool config_required) {
   command
       .add_option(
           "config", config,
           "configuration: a TOML file, or the name of a shipped one (cmir inspect --configs)")
-      ->required();
+      ->required(config_required);
   command.add_option("--data", data,
                      "data set: a file, a folder, a name to look up, or synthetic:KEY=VALUE,...");
   command

@@ -19,7 +19,7 @@ struct ConfigOptions {
   int threads = 0;
   std::string device;  ///< overrides training.device
 
-  void add_to(CLI::App& command);
+  void add_to(CLI::App& command, bool config_required = true);
   /// Loads, overrides and checks the configuration; sets the thread count.
   Config load() const;
 };

@@ -384,6 +384,11 @@ CachingAllocator& device_allocator(int index) {
   return *allocator;
 }
 
+CachingAllocator& device_allocator() {
+  enter();
+  return device_allocator(process_device.load());
+}
+
 CachingAllocator& pinned_allocator() {
   static auto* allocator = new CachingAllocator(std::make_unique<PinnedMemory>());
   return *allocator;
@@ -391,8 +396,7 @@ CachingAllocator& pinned_allocator() {
 
 Graph::Graph(std::shared_ptr<PrivatePool> pool) : pool_(std::move(pool)) {
   enter();
-  if (pool_ == nullptr)
-    pool_ = std::make_shared<PrivatePool>(device_allocator(process_device.load()));
+  if (pool_ == nullptr) pool_ = std::make_shared<PrivatePool>(device_allocator());
 }
 
 Graph::~Graph() {

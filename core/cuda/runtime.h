@@ -130,6 +130,8 @@ void* allocate_managed(std::size_t bytes);
 void free_managed(void* block) noexcept;
 
 CachingAllocator& device_allocator(int index);
+/// That of the process's device.
+CachingAllocator& device_allocator();
 /// Page-locked host memory, from which the device copies without waiting.
 CachingAllocator& pinned_allocator();
 

@@ -51,6 +51,7 @@ void* allocate_managed(std::size_t) { refuse(); }
 void free_managed(void*) noexcept {}
 
 CachingAllocator& device_allocator(int) { refuse(); }
+CachingAllocator& device_allocator() { refuse(); }
 CachingAllocator& pinned_allocator() { refuse(); }
 
 Graph::Graph(std::shared_ptr<PrivatePool>) { refuse(); }

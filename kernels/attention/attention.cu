@@ -237,12 +237,25 @@ __device__ QueryState query_state(const AttentionBackward<float>& a, const Head&
   state.shift = log_sum_exp == kMinusInfinity ? 0.0F : log_sum_exp;
   return state;
 }
+/// Of the warp's rows of the tile of queries from `begin` on.
+__device__ void store_states(const AttentionBackward<float>& a, const Head& h, std::int64_t begin,
+                             SharedPointer<float> shifts, SharedPointer<float> deltas) {
+  for (int r = 0; r < kRows; ++r) {
+    const QueryState state = query_state(a, h, begin + first_row() + r);
+    if (lane() == 0) {
+      shifts[first_row() + r] = state.shift;
+      deltas[first_row() + r] = state.delta;
+    }
+  }
+}
 
 template <int kChunks>
 __global__ void __launch_bounds__(kThreads, 1)
     attention_dquery_kernel(AttentionBackward<float> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, query);
   CMIR_SHARED(float, weights, [kTile * kTile]);
+  CMIR_SHARED(float, shifts, [kTile]);
+  CMIR_SHARED(float, deltas, [kTile]);
   const AttentionProblem<float>& p = a.problem;
   const Head h(p, tiles);
   if (h.begin >= h.queries) return;
@@ -253,8 +266,7 @@ __global__ void __launch_bounds__(kThreads, 1)
             h.queries, width);
   load_tile(doutput, a.doutput + h.first_query * p.width() + column, p.width(), h.begin, h.queries,
             width);
-  QueryState states[kRows];
-  for (int r = 0; r < kRows; ++r) states[r] = query_state(a, h, h.begin + first_row() + r);
+  store_states(a, h, h.begin, shifts, deltas);
   float dquery[kRows][kChunks] = {};
   for (std::int64_t begin = 0; begin < h.keys; begin += kTile) {
     if (!h.sees(min(h.begin + kTile, h.queries) - 1, begin, p.causal)) break;  // nor do the others
@@ -269,8 +281,9 @@ __global__ void __launch_bounds__(kThreads, 1)
     key_masks(p, h, begin, masks);
     for (int r = 0; r < kRows; ++r) {
       const bool seen = h.sees(h.begin + first_row() + r, begin + lane(), p.causal);
-      const float probability = expf(p.scale * scores[r] - states[r].shift);
-      const float dscore = probability * (masks[r] * gradients[r] - states[r].delta);
+      const float shift = shifts[first_row() + r], delta = deltas[first_row() + r];
+      const float probability = expf(p.scale * scores[r] - shift);
+      const float dscore = probability * (masks[r] * gradients[r] - delta);
       weights[(first_row() + r) * kTile + lane()] = seen ? p.scale * dscore : 0.0F;
     }
     __syncwarp();
@@ -310,13 +323,7 @@ __global__ void __launch_bounds__(kThreads, 1)
               h.queries, width);
     load_tile(doutput, a.doutput + h.first_query * p.width() + column, p.width(), begin, h.queries,
               width);
-    for (int r = 0; r < kRows; ++r) {
-      const QueryState state = query_state(a, h, begin + first_row() + r);
-      if (lane() == 0) {
-        shifts[first_row() + r] = state.shift;
-        deltas[first_row() + r] = state.delta;
-      }
-    }
+    store_states(a, h, begin, shifts, deltas);
     __syncthreads();
     float scores[kRows], gradients[kRows];
     dot_rows(key, query, width, scores);

@@ -1,6 +1,7 @@
 #include "kernels/embedding/embedding.h"
 
 #include "kernels/cuda/map.cuh"
+#include "kernels/cuda/sort.h"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
@@ -22,38 +23,38 @@ void forward(const EmbeddingForward<T>& e) {
   launch_map(ForwardElement<T>{e}, e.rows, e.width, rows_are_aligned);
 }
 
-/// Which of the 32 rows from `begin` on, and before `end`, have this index. For a whole warp.
-__device__ unsigned rows_with_index(const std::int32_t* indices, std::int64_t begin,
-                                    std::int64_t end, std::int32_t index) {
-  const std::int64_t row = begin + threadIdx.x;
-  return __ballot_sync(0xFFFFFFFF, row < end && indices[row] == index);
-}
+/// order[row] = index of the row, then the row: sorted, the rows of an index stand together.
+struct RowByIndex {
+  const std::int32_t* indices;
+  std::uint64_t* order;
 
-/// A warp per row and tile of columns. It goes on only where its row is the first with its index,
-/// and adds all rows with that index in their order: a fixed order without atomics, and no two
-/// warps write the same place.
-template <int N, class T>
-__global__ void backward_kernel(EmbeddingBackward<T> e) {
-  const std::int64_t row = blockIdx.x;
-  const std::int32_t index = e.indices[row];
-  for (std::int64_t begin = 0; begin < row; begin += 32) {
-    if (rows_with_index(e.indices, begin, row, index) != 0) return;
-  }
-  const std::int64_t column = (std::int64_t{blockIdx.y} * 32 + threadIdx.x) * N;
-  const bool has_column = column < e.width;
-  T* place = e.dtable + index * e.width + column;
-  Vector<T, N> sum{};
-  if (has_column) sum = load_vector<T, N>(place);
-  for (std::int64_t begin = row; begin < e.rows; begin += 32) {
-    for (unsigned left = rows_with_index(e.indices, begin, e.rows, index); left != 0;
-         left &= left - 1) {
-      if (!has_column) continue;
-      const std::int64_t other = begin + __ffs(static_cast<int>(left)) - 1;
-      const auto dy = load_vector<T, N>(e.dy + other * e.width + column);
-      for (int k = 0; k < N; ++k) sum[k] += dy[k];
+  template <int N>
+  __device__ void operator()(std::int64_t, std::int64_t row) const {
+    for (int k = 0; k < N; ++k) {
+      order[row + k] =
+          static_cast<std::uint64_t>(indices[row + k]) << 32 | static_cast<std::uint64_t>(row + k);
     }
   }
-  if (has_column) store_vector(place, sum);
+};
+
+/// A warp per place in the order and tile of columns. It goes on only from an index's first place,
+/// and adds all rows of that index in their order: a fixed order without atomics, and no two warps
+/// write the same place.
+template <int N, class T>
+__global__ void backward_kernel(EmbeddingBackward<T> e, const std::uint64_t* order) {
+  const std::int64_t first = blockIdx.x;
+  const std::uint64_t index = order[first] >> 32;
+  if (first > 0 && order[first - 1] >> 32 == index) return;
+  const std::int64_t column = (std::int64_t{blockIdx.y} * 32 + threadIdx.x) * N;
+  if (column >= e.width) return;
+  T* place = e.dtable + static_cast<std::int64_t>(index) * e.width + column;
+  auto sum = load_vector<T, N>(place);
+  for (std::int64_t i = first; i < e.rows && order[i] >> 32 == index; ++i) {
+    const auto row = static_cast<std::int64_t>(order[i] & 0xFFFFFFFF);
+    const auto dy = load_vector<T, N>(e.dy + row * e.width + column);
+    for (int k = 0; k < N; ++k) sum[k] += dy[k];
+  }
+  store_vector(place, sum);
 }
 
 LaunchConfig backward_configuration(std::int64_t rows, std::int64_t width, int n) {
@@ -67,10 +68,13 @@ template <class T>
 void backward(const EmbeddingBackward<T>& e) {
   constexpr int n = kVectorSize<T>;
   if (e.rows == 0 || e.width == 0) return;
+  const Scratch<std::uint64_t> keys(e.rows), other(e.rows);
+  launch_map(RowByIndex{e.indices, keys.data()}, 1, e.rows, false);
+  const std::uint64_t* order = sort_keys(keys.data(), other.data(), e.rows, 32, 63);
   if (e.width % n == 0 && are_vector_aligned(e.dy, e.dtable)) {
-    launch(backward_kernel<n, T>, backward_configuration(e.rows, e.width, n), e);
+    launch(backward_kernel<n, T>, backward_configuration(e.rows, e.width, n), e, order);
   } else {
-    launch(backward_kernel<1, T>, backward_configuration(e.rows, e.width, 1), e);
+    launch(backward_kernel<1, T>, backward_configuration(e.rows, e.width, 1), e, order);
   }
 }
 

@@ -23,10 +23,10 @@ struct EmbeddingForward {
 };
 
 /// dtable[indices[i]] += dy[i], accumulated into dtable. A thread owns a range of columns and takes
-/// the rows in order, so that the sum's order is fixed without atomics. On CUDA a warp owns the
-/// first row of an index and some columns, and finds the other rows of that index in order: about 4
-/// rows bytes of indices, mostly from cache, for each index that occurs. Bytes: 3 rows width
-/// sizeof(T) + 4 rows per range. Operations: rows width.
+/// the rows in order, so that the sum's order is fixed without atomics. On CUDA the
+/// rows are sorted by index, stably, and a warp adds those of one index in some columns: 16 rows
+/// bytes of scratch and what the sort needs. Bytes: 3 rows width sizeof(T) + 4 rows per range (the
+/// sort's not counted). Operations: rows width.
 template <class T>
 struct EmbeddingBackward {
   static constexpr std::string_view name = "embedding_backward";

@@ -1,29 +1,11 @@
 #include "kernels/loss/prediction.h"
 
+#include "kernels/cuda/lanes.cuh"
 #include "kernels/cuda/map.cuh"
-#include "kernels/cuda/reduce.cuh"
 #include "kernels/loss/scaled_sum.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
-
-constexpr unsigned kThreads = 128;
-constexpr std::int64_t kNarrow = 8;  // rows up to this width have one thread instead of a warp
-
-/// A row's threads are kLanes consecutive ones: 1 or 32.
-template <int kLanes>
-__device__ std::int64_t row_of_lanes() {
-  return (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
-}
-template <int kLanes, class Operation>
-__device__ float lanes_reduce(float value, const Operation& operation) {
-  return kLanes == 32 ? warp_reduce(value, operation) : value;
-}
-LaunchConfig lanes_configuration(std::int64_t rows, std::int64_t width) {
-  const std::int64_t threads = width <= kNarrow ? rows : 32 * rows;
-  return {.grid = dim3(static_cast<unsigned>((threads + kThreads - 1) / kThreads)),
-          .block = dim3(kThreads)};
-}
 
 struct Point {
   float value, derivative;
@@ -54,7 +36,8 @@ __global__ void pointwise_loss_kernel(PointwiseLoss<float> a) {
   float sum = 0;
   for (std::int64_t j = threadIdx.x % kLanes; j < a.width; j += kLanes) {
     const std::int64_t i = row * a.width + j;
-    const Point at = point(a.kind, a.positive_weight, a.prediction[i], a.target[i]);
+    const float target = a.target[row % a.target_rows * a.width + j];
+    const Point at = point(a.kind, a.positive_weight, a.prediction[i], target);
     sum += at.value;
     if (a.derivatives != nullptr) a.derivatives[i] = at.derivative / width;
   }
@@ -73,7 +56,7 @@ __global__ void cross_entropy_kernel(CrossEntropy<float> a) {
   largest = lanes_reduce<kLanes>(largest, Maximum{});
   for (std::int64_t c = lane; c < a.width; c += kLanes) sum += expf(logits[c] - largest);
   sum = lanes_reduce<kLanes>(sum, Sum{});
-  const std::int32_t chosen = a.classes[row];
+  const std::int32_t chosen = a.classes[row % a.class_rows];
   if (lane == 0) a.values[row] = logf(sum) + (largest - logits[chosen]);
   for (std::int64_t c = lane; a.derivatives != nullptr && c < a.width; c += kLanes) {
     a.derivatives[row * a.width + c] =

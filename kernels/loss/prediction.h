@@ -15,21 +15,22 @@ enum class PointwiseLossKind {
                     ///< s(-p)
 };
 
-/// values[i] = mean over j of loss(prediction[i][j], target[i][j]); derivatives[i][j] = d values[i]
-/// / d prediction[i][j]. Stable: ln(1 + e^p) is log1p(e^-|p|) + max(p, 0). NaN gives NaN. Bytes:
-/// 3 rows width + rows elements. Operations: 4 (squared, absolute) or about 60 (binary_logistic)
-/// per element. Deterministic: one row at a time, in order.
+/// values[i] = mean over j of loss(prediction[i][j], target[i mod target_rows][j]);
+/// derivatives[i][j] = d values[i] / d prediction[i][j]. Stable: ln(1 + e^p) is log1p(e^-|p|) +
+/// max(p, 0). NaN gives NaN. Bytes: 3 rows width + rows elements. Operations: 4 (squared, absolute)
+/// or about 60 (binary_logistic) per element. Deterministic: one row at a time, in order.
 template <class T>
 struct PointwiseLoss {
   static constexpr std::string_view name = "pointwise_loss";
   PointwiseLossKind kind;
   T positive_weight;    // w, of binary_logistic
   const T* prediction;  // [rows, width]
-  const T* target;      // [rows, width]
+  const T* target;      // [target_rows, width]
   T* values;            // [rows]
   T* derivatives;       // [rows, width], or null: not wanted
   std::int64_t rows;
   std::int64_t width;
+  std::int64_t target_rows = rows;  // of which rows are a multiple
 
   double bytes() const { return (3.0 * width + 1) * rows * sizeof(T); }
   double operations() const {
@@ -37,19 +38,20 @@ struct PointwiseLoss {
   }
 };
 
-/// values[i] = logsumexp(logits[i]) - logits[i][classes[i]]; derivatives[i] = softmax(logits[i]) -
-/// one_hot(classes[i]). Class indices must have been checked. The largest logit is subtracted
-/// before exp, so no finite logit overflows. Bytes: 2 rows width + 2 rows elements. Operations:
-/// about 25 per logit. Deterministic: one row at a time, in order.
+/// values[i] = logsumexp(logits[i]) - logits[i][y]; derivatives[i] = softmax(logits[i]) -
+/// one_hot(y), y = classes[i mod class_rows]. Class indices must have been checked. The largest
+/// logit is subtracted before exp, so no finite logit overflows. Bytes: 2 rows width + 2 rows
+/// elements. Operations: about 25 per logit. Deterministic: one row at a time, in order.
 template <class T>
 struct CrossEntropy {
   static constexpr std::string_view name = "cross_entropy";
   const T* logits;              // [rows, width]
-  const std::int32_t* classes;  // [rows], in [0, width)
+  const std::int32_t* classes;  // [class_rows], in [0, width)
   T* values;                    // [rows]
   T* derivatives;               // [rows, width], or null: not wanted
   std::int64_t rows;
   std::int64_t width;
+  std::int64_t class_rows = rows;  // of which rows are a multiple
 
   double bytes() const { return (2.0 * width + 2) * rows * sizeof(T); }
   double operations() const { return 25.0 * rows * width; }

@@ -41,11 +41,13 @@ template <class T>
 void pointwise_loss(const PointwiseLoss<T>& a) {
   parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
+      const T *prediction = a.prediction + i * a.width,
+              *target = a.target + i % a.target_rows * a.width;
       T sum = 0;
-      for (std::int64_t j = i * a.width; j < (i + 1) * a.width; ++j) {
-        const Point<T> at = point(a.kind, a.positive_weight, a.prediction[j], a.target[j]);
+      for (std::int64_t j = 0; j < a.width; ++j) {
+        const Point<T> at = point(a.kind, a.positive_weight, prediction[j], target[j]);
         sum += at.value;
-        if (a.derivatives) a.derivatives[j] = at.derivative / static_cast<T>(a.width);
+        if (a.derivatives) a.derivatives[i * a.width + j] = at.derivative / static_cast<T>(a.width);
       }
       a.values[i] = sum / static_cast<T>(a.width);
     }
@@ -70,7 +72,7 @@ template <class T>
 void cross_entropy(const CrossEntropy<T>& a) {
   parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      cross_entropy_row(a.logits + i * a.width, a.width, a.classes[i], a.values + i,
+      cross_entropy_row(a.logits + i * a.width, a.width, a.classes[i % a.class_rows], a.values + i,
                         a.derivatives ? a.derivatives + i * a.width : nullptr);
     }
   });

@@ -100,7 +100,9 @@ double explained(const Tensor& features, const PreparedData& data, const Probed&
   return mean(shares);
 }
 
-Values analyse(const Trial&, const Model& model, const PreparedData& data) {
+}  // namespace
+
+Values probe_representations(const Trial&, const Model& model, const PreparedData& data) {
   const Probed probed = environments_of(model, data);
   const auto clean = represent(model, data, probed.indices);
   Values values;
@@ -122,19 +124,11 @@ Values analyse(const Trial&, const Model& model, const PreparedData& data) {
   return values;
 }
 
-std::vector<double> extras(const std::vector<TrialResult>& results, const std::string& name) {
-  std::vector<double> values;
-  for (const TrialResult& result : results) values.push_back(result.extra.at(name));
-  return values;
-}
-
-}  // namespace
-
 StudyReport probing_study(const Config& config, const Dataset& dataset,
                           const StudyOptions& options) {
   const Config full = with_framework(config, "cmir");
-  const Rows rows =
-      run_variants({{"CmIR", full}}, {{.name = "test"}}, dataset, options, {.analyse = analyse});
+  const Rows rows = run_variants({{"CmIR", full}}, {{.name = "test"}}, dataset, options,
+                                 {.analyse = probe_representations});
   const auto& results = rows.front().second;
   const bool truth = std::ranges::any_of(
       dataset.extras, [](const auto& e) { return e.first.starts_with("truth."); });
@@ -152,18 +146,18 @@ StudyReport probing_study(const Config& config, const Dataset& dataset,
                  .decimals = 3};
   chart.series = {{.name = "probe"}, {.name = "chance"}};
   for (const std::string z : {"Z_inv", "Z_spu"}) {
-    std::vector<Cell> cells{z, cell_of(extras(results, z + " environment MSE")),
-                            cell_of(extras(results, z + " chance MSE"))};
+    std::vector<Cell> cells{z, cell_of(extra_over_seeds(results, z + " environment MSE")),
+                            cell_of(extra_over_seeds(results, z + " chance MSE"))};
     for (const Column& column : metric_columns(config))
-      cells.push_back(cell_of(extras(results, z + " " + column.header)));
+      cells.push_back(cell_of(extra_over_seeds(results, z + " " + column.header)));
     if (truth) {
-      cells.push_back(cell_of(extras(results, z + " truth.invariant")));
-      cells.push_back(cell_of(extras(results, z + " truth.spurious")));
+      cells.push_back(cell_of(extra_over_seeds(results, z + " truth.invariant")));
+      cells.push_back(cell_of(extra_over_seeds(results, z + " truth.spurious")));
     }
     report.table.add_row(std::move(cells));
     chart.groups.push_back(z);
-    chart.series[0].values.push_back(mean(extras(results, z + " environment MSE")));
-    chart.series[1].values.push_back(mean(extras(results, z + " chance MSE")));
+    chart.series[0].values.push_back(mean(extra_over_seeds(results, z + " environment MSE")));
+    chart.series[1].values.push_back(mean(extra_over_seeds(results, z + " chance MSE")));
   }
   report.json = {{"rows", to_json(report.table)}, {"seeds", seeds_json(rows)}};
   report.picture = svg(chart);

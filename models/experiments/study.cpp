@@ -359,6 +359,7 @@ const std::vector<StudyInfo>& studies() {
       {"sweep", "one key over several values (Fig. 5, Table 12)", sweep},
       {"probing", "what Z_inv and Z_spu tell of environment and label (Table 11)", probing_study},
       {"invariance", "the forms of R_inv (Table 8)", invariance},
+      {"forms", "R_dec and R_inv in other forms: accuracy, noise, probing, time", forms_study},
       {"embedding", "t-SNE picture of Z_inv and Z_spu (Fig. 6)", embedding},
   };
   return list;
@@ -372,18 +373,23 @@ StudyReport run_study(std::string_view name, const Config& config, const Dataset
     for (const StudyInfo& info : studies()) known += fmt::format(" {}", info.name);
     fail(ErrorKind::usage, "experiment", "'{}' is no study; there are:{}", name, known);
   }
-  std::filesystem::create_directories(options.directory);
   StudyReport report = study->run(config, dataset, options);
-  Json json = {{"title", report.title}, {"study", name}, {"dataset", dataset.name}};
-  json.update(report.json);
-  json["config"] = to_json(config);
-  write_json((options.directory / "report.json").string(), json);
-  write_file_atomically(options.directory / "table.md",
-                        fmt::format("# {}\n\n{}", report.title, report.table.markdown()));
-  if (!report.picture.empty())
-    write_file_atomically(options.directory / "picture.svg", report.picture);
-  report.json = std::move(json);
+  report.json["config"] = to_json(config);
+  write_study(report, name, {{"dataset", dataset.name}}, options.directory);
   return report;
+}
+
+void write_study(StudyReport& report, std::string_view name, const Json& details,
+                 const std::filesystem::path& directory) {
+  std::filesystem::create_directories(directory);
+  Json json = {{"title", report.title}, {"study", name}};
+  json.update(details);
+  json.update(report.json);
+  write_json((directory / "report.json").string(), json);
+  write_file_atomically(directory / "table.md",
+                        fmt::format("# {}\n\n{}", report.title, report.table.markdown()));
+  if (!report.picture.empty()) write_file_atomically(directory / "picture.svg", report.picture);
+  report.json = std::move(json);
 }
 
 }  // namespace cmir

@@ -32,12 +32,17 @@ struct StudyReport {
 };
 
 /// Name and one sentence of each study: table, ablation, reliance, noise, sweep, probing,
-/// invariance, embedding.
+/// invariance, forms, embedding.
 struct StudyInfo {
   std::string_view name, summary;
   StudyReport (*run)(const Config&, const Dataset&, const StudyOptions&);
 };
 const std::vector<StudyInfo>& studies();
+
+/// Writes report.json (title, study, `details`, then the report's own), table.md and picture.svg
+/// into the directory, which is made; the report's json is then what was written.
+void write_study(StudyReport& report, std::string_view name, const Json& details,
+                 const std::filesystem::path& directory);
 
 /// Runs the study `name` (an unknown name is an Error that lists them) with the seeds of
 /// config.training.seeds, and writes report.json, table.md and picture.svg into the directory.

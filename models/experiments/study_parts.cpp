@@ -39,6 +39,13 @@ std::vector<double> over_seeds(const std::vector<TrialResult>& results,
   return values;
 }
 
+std::vector<double> extra_over_seeds(const std::vector<TrialResult>& results,
+                                     const std::string& name) {
+  std::vector<double> values;
+  for (const TrialResult& result : results) values.push_back(result.extra.at(name));
+  return values;
+}
+
 Cell cell_of(const std::vector<double>& values) {
   return Cell(mean(values), standard_deviation(values));
 }

@@ -32,6 +32,9 @@ Config with_framework(Config config, const std::string& framework);
 /// One metric of one row, over its seeds.
 std::vector<double> over_seeds(const std::vector<TrialResult>& results,
                                const std::string& condition, const std::string& metric);
+/// The same of what TrialRunOptions::analyse returned.
+std::vector<double> extra_over_seeds(const std::vector<TrialResult>& results,
+                                     const std::string& name);
 /// Mean and standard deviation.
 Cell cell_of(const std::vector<double>& values);
 
@@ -46,6 +49,13 @@ Tensor join(const std::vector<SampleRepresentations>& parts,
 
 /// The results of every single seed.
 Json seeds_json(const Rows& rows);
+
+/// What probes read off Z_inv and Z_spu: "Z_inv environment MSE", "Z_inv chance MSE", "Z_inv Acc2",
+/// ... For TrialRunOptions::analyse.
+Values probe_representations(const Trial& trial, const Model& model, const PreparedData& data);
+
+/// The forms of R_dec and R_inv side by side.
+StudyReport forms_study(const Config& config, const Dataset& dataset, const StudyOptions& options);
 
 /// Table 11: what can be read off Z_inv and Z_spu.
 StudyReport probing_study(const Config& config, const Dataset& dataset,

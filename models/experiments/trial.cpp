@@ -176,14 +176,22 @@ class Runner {
     const TrainResult trained = train(trial.config, data, trial.seed, options);
     if (trained.interrupted) return;
     TrialResult& result = results_[i];
+    const auto milliseconds_since_start = [&] {
+      return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+          .count();
+    };
+    const double step_milliseconds =
+        trained.resumed ? std::numeric_limits<double>::quiet_NaN()
+                        : milliseconds_since_start() /
+                              static_cast<double>(std::max<std::int64_t>(1, trained.state.step));
     for (const Condition& condition : trial.conditions) {
       result.metrics[condition.name] = evaluate(*trained.model, trial, data, condition);
     }
     if (options_.analyse) result.extra = options_.analyse(trial, *trained.model, data);
+    result.extra["step milliseconds"] = step_milliseconds;
     for (const Parameter& p : trained.model->named_parameters())
       result.parameters += p.variable.value().numel();
-    result.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    result.seconds = milliseconds_since_start() / 1000;
     if (options_.directory.empty()) return;
     write_json((directory(i) / "history.json").string(), to_json(trained.state.history));
     write_json((directory(i) / "result.json").string(),

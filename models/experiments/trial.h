@@ -35,7 +35,9 @@ using Values = std::map<std::string, double>;
 
 struct TrialResult {
   std::map<std::string, Values> metrics;  ///< by condition; also "loss"
-  Values extra;                           ///< what Trials::analyse returned
+  /// What Trials::analyse returned, and "step milliseconds" of training, validation included (NaN
+  /// where it was resumed).
+  Values extra;
   double seconds = 0;
   std::int64_t parameters = 0;
 };

@@ -5,21 +5,30 @@
 #include <fmt/ranges.h>
 
 #include "autograd/arithmetic.h"
+#include "autograd/elementwise.h"
 #include "autograd/precision.h"
 #include "autograd/rows.h"
 #include "core/error.h"
+#include "losses/coral.h"
 #include "losses/decorrelation.h"
 #include "losses/environments.h"
+#include "losses/hsic.h"
+#include "losses/info_nce.h"
 #include "losses/invariance.h"
+#include "losses/irm.h"
+#include "losses/mmd.h"
 #include "losses/prediction.h"
 #include "losses/reconstruction.h"
+#include "losses/rex.h"
 
 namespace cmir {
 namespace {
 
+constexpr const char* kEstimatorPrefix = "estimator.";
+
 /// Which terms of Eq. 9 beside L_pred a configuration has.
 struct Terms {
-  bool encoders, invariance, decorrelation, reconstruction;
+  bool encoders, invariance, decorrelation, reconstruction, estimator;
 
   explicit Terms(const Config& config)
       : encoders(config.model.framework == "cmir"),
@@ -28,17 +37,52 @@ struct Terms {
         decorrelation(encoders && config.model.use_decorrelation &&
                       config.loss.lambda_decorrelation > 0),
         reconstruction(encoders && config.model.use_reconstruction &&
-                       config.loss.lambda_reconstruction > 0) {}
+                       config.loss.lambda_reconstruction > 0),
+        estimator(decorrelation && needs_estimator(config.loss.decorrelation)) {}
   bool spurious() const { return decorrelation || reconstruction; }
 };
 
-Variable prediction_loss(const LossConfig& config, const Variable& prediction,
-                         const Tensor& labels) {
-  if (config.prediction == "mse") return losses::mse(prediction, labels);
-  if (config.prediction == "mae") return losses::mae(prediction, labels);
+Variable prediction_loss(const LossConfig& config, const Variable& prediction, const Tensor& labels,
+                         losses::Reduction reduction = losses::Reduction::mean,
+                         std::int64_t repeats = 1) {
+  if (config.prediction == "mse") return losses::mse(prediction, labels, reduction, repeats);
+  if (config.prediction == "mae") return losses::mae(prediction, labels, reduction, repeats);
   if (config.prediction == "bce")
-    return losses::binary_cross_entropy_with_logits(prediction, labels);
-  return losses::cross_entropy(prediction, labels);
+    return losses::binary_cross_entropy_with_logits(prediction, labels, 1.0, reduction, repeats);
+  return losses::cross_entropy(prediction, labels, reduction, repeats);
+}
+
+Variable irm_penalty(const LossConfig& config, const Variable& predictions, const Tensor& labels,
+                     const losses::EnvironmentGroups& environments) {
+  const losses::IrmOptions options{.unbiased = config.irm_unbiased};
+  if (config.prediction == "mse")
+    return losses::irm_mse(predictions, labels, environments, options);
+  if (config.prediction == "mae")
+    return losses::irm_mae(predictions, labels, environments, options);
+  if (config.prediction == "bce")
+    return losses::irm_binary_cross_entropy_with_logits(predictions, labels, environments, options);
+  return losses::irm_cross_entropy(predictions, labels, environments, options);
+}
+
+/// Whether R_inv in that form compares the outputs of unimodal predictors; the others compare
+/// Z_inv.
+bool compares_outputs(const std::string& invariance) {
+  return invariance != "l1" && invariance != "mmd" && invariance != "coral";
+}
+
+/// Whether R_inv in that form compares risks, and so needs labels.
+bool compares_risks(const std::string& invariance) {
+  return invariance == "irmv1" || invariance == "vrex" || invariance == "mmrex";
+}
+
+/// Of the outputs of a unimodal predictor for all variants; the labels are those of one.
+Variable risk_penalty(const LossConfig& config, const Variable& predictions, const Tensor& labels,
+                      const losses::EnvironmentGroups& environments) {
+  if (config.invariance == "irmv1") return irm_penalty(config, predictions, labels, environments);
+  const Variable of_samples =
+      prediction_loss(config, predictions, labels, losses::Reduction::none, environments.count());
+  if (config.invariance == "vrex") return losses::vrex(of_samples, environments);
+  return losses::mmrex(of_samples, environments, config.mmrex_minimum_weight);
 }
 
 /// `compared`: Z_inv of all variants for l1, outputs of a unimodal predictor for the forms of
@@ -153,10 +197,13 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
       if (terms.encoders)
         branch.encoder = Encoder(store_, "encoder." + name, width, hidden, terms.spurious());
       if (terms.reconstruction) branch.decoder = Decoder(store_, "decoder." + name, width, hidden);
-      if (terms.invariance && config_.loss.invariance != "l1") {
+      if (terms.invariance && compares_outputs(config_.loss.invariance)) {
         branch.unimodal_predictor =
             Predictor(store_, "unimodal_predictor." + name, width, config_.model);
       }
+      if (terms.estimator)
+        branch.estimator = InformationEstimator(config_.loss.decorrelation, store_,
+                                                kEstimatorPrefix + name, width, hidden);
     }
     branches_.push_back(std::move(branch));
   }
@@ -217,16 +264,20 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
       reaching;  // what the predictor sees: Z_m^inv, or X_m in the vanilla framework
   for (std::size_t m = 0; m < branches_.size(); ++m) {
     if (branches_[m].fuse) continue;
-    reaching.push_back(branches_[m].encoder ? encode(m, x[m], with_losses ? &input.labels : nullptr,
-                                                     streams, output.losses)
-                                            : x[m]);
+    reaching.push_back(branches_[m].encoder
+                           ? encode(m, x[m], with_losses ? &input.labels : nullptr, streams, output)
+                           : x[m]);
   }
   DropoutSites sites(streams, branches_.size(), mode == Mode::training);
   output.prediction =
       (*predictor_)(reaching.size() == 1 ? reaching[0] : ops::concat(reaching), sites);
   if (input.labels.defined()) {
     output.losses.prediction = prediction_loss(config_.loss, output.prediction, input.labels);
-    if (with_losses) add_up(output.losses);
+    if (with_losses) {
+      output.losses.sufficiency = sufficiency(reaching, x);
+      add_up(input.invariance_factor, output.losses);
+    }
+    output.losses.estimator = estimator_losses(output.estimator_samples);
   }
   return output;
 }
@@ -243,7 +294,8 @@ void Model::check_values(const ModelInput& input) const {
 }
 
 Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
-                       const RandomStreams& streams, LossTerms& losses) const {
+                       const RandomStreams& streams, ForwardOutput& output) const {
+  LossTerms& losses = output.losses;
   const Branch& branch = branches_[m];
   const LossConfig& loss = config_.loss;
   const Terms terms(config_);
@@ -271,13 +323,21 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
       compared = (*branch.unimodal_predictor)(invariants, none);
       losses.unimodal.push_back(prediction_loss(loss, clean_rows(compared), *labels));
     }
-    losses.invariance.push_back(invariance_loss(loss, compared, environments));
+    const auto groups = [&]() -> const losses::EnvironmentGroups& {
+      return variant_groups(environments, samples);
+    };
+    losses.invariance.push_back(
+        compares_risks(loss.invariance) ? risk_penalty(loss, compared, *labels, groups())
+        : loss.invariance == "mmd"      ? losses::mmd(compared, groups())
+        : loss.invariance == "coral"    ? losses::coral(compared, groups())
+                                        : invariance_loss(loss, compared, environments));
   }
   if (!terms.spurious()) return invariant;
   const Variable spurious = branch.encoder->spurious(clean_rows(trunk));
   if (terms.decorrelation) {
-    losses.decorrelation.push_back(
-        losses::decorrelation(invariant, spurious, decorrelation_options(loss)));
+    losses.decorrelation.push_back(decorrelation_loss(m, invariant, spurious, streams));
+    if (branch.estimator)
+      output.estimator_samples.push_back({m, invariant.detach(), spurious.detach()});
   }
   if (terms.reconstruction) {
     losses.reconstruction.push_back(
@@ -288,7 +348,72 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
   return invariant;
 }
 
-void Model::add_up(LossTerms& losses) const {
+const losses::EnvironmentGroups& Model::variant_groups(std::int64_t environments,
+                                                       std::int64_t samples) const {
+  const auto [place, made] = variant_groups_.try_emplace(samples);
+  if (made) {
+    place->second = losses::EnvironmentGroups::blocks(environments, samples);
+    place->second.prepare(device());
+  }
+  return place->second;
+}
+
+Variable Model::decorrelation_loss(std::size_t m, const Variable& invariant,
+                                   const Variable& spurious, const RandomStreams& streams) const {
+  if (config_.loss.decorrelation == "hsic") {
+    const double gamma = 1 / static_cast<double>(invariant.shape().width());
+    return losses::hsic(invariant, spurious, {.gamma_x = gamma, .gamma_y = gamma});
+  }
+  const auto& estimator = branches_[m].estimator;
+  if (!estimator)
+    return losses::decorrelation(invariant, spurious, decorrelation_options(config_.loss));
+  return estimator->bound(invariant, spurious, streams.at(DrawPurpose::negatives, m));
+}
+
+std::vector<Variable> Model::estimator_losses(const std::vector<EstimatorSample>& samples) const {
+  const PrecisionScope precision(parse_precision(config_.training.precision));
+  std::vector<Variable> losses;
+  for (const EstimatorSample& sample : samples) {
+    losses.push_back(branches_[sample.branch].estimator->loss(sample.invariant, sample.spurious));
+  }
+  return losses;
+}
+
+ParameterList Model::parameters_of(Owner owner) const {
+  ParameterList parameters;
+  for (const Parameter& p : store_.list()) {
+    if (p.name.starts_with(kEstimatorPrefix) == (owner == Owner::estimator))
+      parameters.push_back(p);
+  }
+  return parameters;
+}
+
+std::vector<Variable> Model::sufficiency(const std::vector<Variable>& invariants,
+                                         const std::vector<Variable>& inputs) const {
+  const LossConfig& loss = config_.loss;
+  std::vector<Variable> terms;
+  if (!Terms(config_).encoders || loss.sufficiency == "none") return terms;
+  const losses::InfoNceOptions options{
+      .scores = {.critic = losses::Critic::cosine, .temperature = loss.sufficiency_temperature},
+      .symmetric = false};
+  std::size_t own = 0;  // of `inputs`, which have the modalities fused into others too
+  for (std::size_t m = 0; m < invariants.size(); ++m, ++own) {
+    while (branches_[own].fuse) ++own;
+    if (loss.sufficiency == "input") {
+      terms.push_back(losses::info_nce(invariants[m], inputs[own].detach(), options));
+      continue;
+    }
+    std::vector<Variable> others;
+    for (std::size_t k = 0; k < invariants.size(); ++k) {
+      if (k != m) others.push_back(losses::info_nce(invariants[m], invariants[k], options));
+    }
+    terms.push_back(ops::weighted_sum(
+        others, std::vector<double>(others.size(), 1.0 / static_cast<double>(others.size()))));
+  }
+  return terms;
+}
+
+void Model::add_up(const Tensor& invariance_factor, LossTerms& losses) const {
   std::vector<Variable> terms = {losses.prediction};
   std::vector<double> weights = {1.0};
   const auto add = [&](const std::vector<Variable>& of_modalities, double weight) {
@@ -297,10 +422,16 @@ void Model::add_up(LossTerms& losses) const {
       weights.push_back(weight);
     }
   };
-  add(losses.invariance, config_.loss.lambda_invariance);
+  std::vector<Variable> invariance = losses.invariance;
+  for (Variable& term : invariance) {
+    if (!invariance_factor.defined()) break;
+    term = ops::multiply(term, Variable(invariance_factor.to(term.dtype()).on(device())));
+  }
+  add(invariance, config_.loss.lambda_invariance);
   add(losses.decorrelation, config_.loss.lambda_decorrelation);
   add(losses.reconstruction, config_.loss.lambda_reconstruction);
   add(losses.unimodal, config_.loss.lambda_unimodal);
+  add(losses.sufficiency, config_.loss.lambda_sufficiency);
   losses.total = ops::weighted_sum(terms, weights);
 }
 

@@ -2,11 +2,14 @@
 // and the losses; the vanilla framework and the ablations are the same model with parts left out.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "losses/environment_groups.h"
 #include "models/config.h"
+#include "models/networks/estimator.h"
 #include "models/networks/input.h"
 #include "models/networks/module.h"
 #include "models/networks/unimodal.h"
@@ -23,13 +26,23 @@ struct LossTerms {
   std::vector<Variable> reconstruction;
   std::vector<Variable>
       unimodal;  ///< L_pred of appendix H's unimodal predictors, which tie them to the task
+  std::vector<Variable> sufficiency;  ///< InfoNCE of Z_inv; one entry per modality
+  std::vector<Variable> estimator;    ///< what q of R_dec minimises; not in `total`, and shares no
+                                      ///< gradient with it
   Variable total;
+};
+
+/// What q of one modality learns from.
+struct EstimatorSample {
+  std::size_t branch;
+  Variable invariant, spurious;  ///< [samples, d]
 };
 
 struct ForwardOutput {
   Variable prediction;  ///< [samples, outputs]: regression values or logits
   LossTerms losses;     ///< all terms in training; in inference only `prediction`; all undefined
                         ///< without labels
+  std::vector<EstimatorSample> estimator_samples;  ///< in training, where R_dec needs a q
 };
 
 /// What each modality's networks make of the clean input; [samples, d] each.
@@ -86,6 +99,8 @@ class Model {
   /// ModelInput::to. `streams` fixes every random number of the
   /// pass.
   ForwardOutput forward(const ModelInput& input, Mode mode, const RandomStreams& streams) const;
+  /// LossTerms::estimator of these samples and the parameters as they are now.
+  std::vector<Variable> estimator_losses(const std::vector<EstimatorSample>& samples) const;
   /// The Errors of forward() that depend on values and not on shapes: tokens and labels out of
   /// their range. For inputs of recorded passes, in which nothing on the host looks at values.
   void check_values(const ModelInput& input) const;
@@ -95,6 +110,9 @@ class Model {
                                               int environment = 0) const;
 
   const ParameterList& named_parameters() const { return store_.list(); }
+  /// Those that LossTerms::total trains, or those that LossTerms::estimator trains.
+  enum class Owner { model, estimator };
+  ParameterList parameters_of(Owner owner) const;
   void load_parameters(const std::map<std::string, Tensor>& values) {
     cmir::load_parameters(store_.list(), values);
   }
@@ -115,6 +133,7 @@ class Model {
     std::optional<Encoder> encoder;
     std::optional<Decoder> decoder;
     std::optional<Predictor> unimodal_predictor;  // appendix H
+    std::optional<InformationEstimator> estimator;
   };
 
   /// X_m of every branch, fused and corrupted.
@@ -122,13 +141,24 @@ class Model {
                                  const RandomStreams& streams) const;
   /// The clean Z_m^inv of branch m; with labels also appends the branch's loss terms.
   Variable encode(std::size_t m, const Variable& x, const Tensor* labels,
-                  const RandomStreams& streams, LossTerms& losses) const;
-  void add_up(LossTerms& losses) const;
+                  const RandomStreams& streams, ForwardOutput& output) const;
+  Variable decorrelation_loss(std::size_t m, const Variable& invariant, const Variable& spurious,
+                              const RandomStreams& streams) const;
+  /// The blocks of noise_variants() as environments; a graph that was recorded with them may be
+  /// replayed as long as the model lives.
+  const losses::EnvironmentGroups& variant_groups(std::int64_t environments,
+                                                  std::int64_t samples) const;
+  /// InfoNCE of each modality's Z_inv with what loss.sufficiency names: its X_m, or the other
+  /// modalities' Z_inv, their mean.
+  std::vector<Variable> sufficiency(const std::vector<Variable>& invariants,
+                                    const std::vector<Variable>& inputs) const;
+  void add_up(const Tensor& invariance_factor, LossTerms& losses) const;
 
   Config config_;
   ParameterStore store_;
   std::vector<Branch> branches_;
   std::optional<Predictor> predictor_;
+  mutable std::map<std::int64_t, losses::EnvironmentGroups> variant_groups_;  // by samples
 };
 
 }  // namespace cmir

@@ -45,9 +45,10 @@ struct ModelInput {
   Tensor groups;
   Tensor labels;  ///< [samples] floating; i32 for cross_entropy; undefined when only predictions
                   ///< are wanted
+  Tensor invariance_factor;  ///< floating []: of R_inv's weight in this step; undefined: 1
 
-  /// Features on the device. Tokens, offsets, groups and labels stay on the CPU, where ops check
-  /// them, and have their copy there (Tensor::on).
+  /// Features on the device. Tokens, offsets, groups, labels and the factor stay on the CPU, where
+  /// ops check them, and have their copy there (Tensor::on).
   ModelInput to(Device device) const;
 };
 

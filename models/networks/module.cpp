@@ -75,6 +75,10 @@ Variable ParameterStore::given(const std::string& name, const Tensor& values, bo
   return add(name, values.to(dtype_).clone(), trained);
 }
 
+Tensor ParameterStore::state(const std::string& name, const Tensor& values) {
+  return add(name, values.clone(), false).value();
+}
+
 Linear::Linear(ParameterStore& store, const std::string& prefix, std::int64_t in,
                std::int64_t out) {
   const double bound = 1.0 / std::sqrt(static_cast<double>(in));

@@ -29,7 +29,12 @@ using ParameterList = std::vector<Parameter>;
 /// What a random draw is for. A stream's site is purpose << 24 | modality << 16 | index: no two
 /// draws of a step share a stream as long as there are at most 256 modalities and 65536 dropouts in
 /// one of them.
-enum class DrawPurpose : std::uint32_t { dropout = 1, environments = 2, corruption = 3 };
+enum class DrawPurpose : std::uint32_t {
+  dropout = 1,
+  environments = 2,
+  corruption = 3,
+  negatives = 4
+};
 
 /// The random streams of one forward pass: `step` is the optimizer step, or any counter that the
 /// caller advances; `counter` takes its place where it is set (RandomStream).
@@ -83,6 +88,9 @@ class ParameterStore {
   Variable constant(const std::string& name, const Shape& shape, double value);
   /// A copy of `values`, trained or frozen.
   Variable given(const std::string& name, const Tensor& values, bool trained);
+  /// A copy of `values`, of their own dtype, that nothing trains: what a network keeps from step to
+  /// step.
+  Tensor state(const std::string& name, const Tensor& values);
 
   const ParameterList& list() const { return list_; }
   DType dtype() const { return dtype_; }

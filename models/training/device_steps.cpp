@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autograd/arithmetic.h"
 #include "core/error.h"
 
 namespace cmir {
@@ -14,7 +15,20 @@ Tensor factor_table(const Schedule& schedule, Device device) {
   return Tensor::from(factors, {static_cast<std::int64_t>(factors.size())}, device);
 }
 
+/// Why the optimizer did not make this step; empty: it did, or a loss was not finite.
+std::string gradient_failure(const kernels::AdamWReport& step,
+                             const std::vector<std::string>& parameters) {
+  if (step.stopped_before != 0) return "an earlier step was not finite";
+  if (step.nonfinite_tensor < 0) return "";
+  return fmt::format("the gradient of parameter '{}' holds a NaN or an infinity",
+                     parameters[step.nonfinite_tensor]);
+}
+
 }  // namespace
+
+Variable sum_of(const std::vector<Variable>& terms) {
+  return ops::weighted_sum(terms, std::vector<double>(terms.size(), 1.0));
+}
 
 std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms,
                                                           const Model& model) {
@@ -29,6 +43,8 @@ std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms
   add("decorrelation", terms.decorrelation);
   add("reconstruction", terms.reconstruction);
   add("unimodal", terms.unimodal);
+  add("sufficiency", terms.sufficiency);
+  add("estimator", terms.estimator);
   all.emplace_back("total", terms.total);
   return all;
 }
@@ -39,10 +55,11 @@ struct DeviceSteps::Shape {
       : input(like, bucket, dtype, device) {}
 
   PaddedInput input;
-  std::shared_ptr<const Names> losses, parameters;
+  std::shared_ptr<const Names> losses, parameters, estimator_parameters;
   std::vector<Tensor> loss_values;  // which the optimizer's kernels read
   std::optional<AdamW::Tables> tables;
-  std::optional<Graph> graph;  // last: released before what it works on
+  std::vector<AdamW::Tables> estimator_tables;  // of each of their steps
+  std::optional<Graph> graph;                   // last: released before what it works on
 };
 
 DeviceSteps::DeviceSteps(const Model& model, AdamW& optimizer, const Schedule& schedule,
@@ -51,6 +68,7 @@ DeviceSteps::DeviceSteps(const Model& model, AdamW& optimizer, const Schedule& s
       optimizer_(optimizer),
       options_(std::move(options)),
       factors_(factor_table(schedule, model.device())),
+      one_(Tensor::from<double>({1}, {1}, model.device())),
       pool_(std::make_shared<PrivatePool>(allocator_of(model.device()))) {}
 
 DeviceSteps::~DeviceSteps() = default;
@@ -73,13 +91,19 @@ void DeviceSteps::submit(const ModelInput& input) {
     passing = std::make_unique<Shape>(input, bucket, optimizer_.dtype(), model_.device());
     shape = passing.get();
     shape->input.fill(input);
-    step(*shape, [&] { shape->tables->upload(); });
+    step(*shape, [](AdamW::Tables& tables) { tables.upload(); });
   }
   optimizer_.count_step();
-  pending_.push_back({shape->losses, shape->parameters, Readback(shape->tables->report())});
+  Pending pending{shape->losses, shape->parameters, Readback(shape->tables->report()),
+                  shape->estimator_parameters};
+  for (const AdamW::Tables& tables : shape->estimator_tables) {
+    options_.estimator_optimizer->count_step();
+    pending.estimator_reports.emplace_back(tables.report());
+  }
+  pending_.push_back(std::move(pending));
 }
 
-void DeviceSteps::step(Shape& shape, const std::function<void()>& upload) {
+void DeviceSteps::step(Shape& shape, Upload upload) {
   const RandomStreams streams{.seed = options_.seed, .counter = optimizer_.step_counter()};
   const ForwardOutput output = model_.forward(shape.input.input(), Mode::training, streams);
   Names names;
@@ -93,10 +117,34 @@ void DeviceSteps::step(Shape& shape, const std::function<void()>& upload) {
   loss_count_ = names.size();
   if (!shape.tables) shape.tables.emplace(optimizer_, loss_count_);
   optimizer_.stage_step(*shape.tables, shape.loss_values);
-  upload();
+  upload(*shape.tables);
   optimizer_.run_step(*shape.tables, factors_, options_.max_gradient_norm);
   shape.losses = std::make_shared<Names>(std::move(names));
   shape.parameters = std::make_shared<Names>(shape.tables->parameter_names());
+  if (options_.estimator_optimizer != nullptr) step_estimators(shape, output, upload);
+}
+
+void DeviceSteps::step_estimators(Shape& shape, const ForwardOutput& output, Upload upload) {
+  allocate_estimator_tables(shape);
+  AdamW& optimizer = *options_.estimator_optimizer;
+  std::vector<Variable> losses = output.losses.estimator;
+  for (AdamW::Tables& tables : shape.estimator_tables) {
+    if (&tables != &shape.estimator_tables.front())
+      losses = model_.estimator_losses(output.estimator_samples);
+    optimizer.zero_gradients();
+    backward(sum_of(losses));
+    optimizer.stage_step(tables, {});
+    upload(tables);
+    optimizer.run_step(tables, one_, 0);
+  }
+  shape.estimator_parameters =
+      std::make_shared<Names>(shape.estimator_tables.front().parameter_names());
+}
+
+void DeviceSteps::allocate_estimator_tables(Shape& shape) const {
+  if (options_.estimator_optimizer == nullptr || !shape.estimator_tables.empty()) return;
+  for (std::int64_t k = 0; k < options_.estimator_steps; ++k)
+    shape.estimator_tables.emplace_back(*options_.estimator_optimizer);
 }
 
 std::unique_ptr<DeviceSteps::Shape> DeviceSteps::record(const ModelInput& input,
@@ -104,14 +152,16 @@ std::unique_ptr<DeviceSteps::Shape> DeviceSteps::record(const ModelInput& input,
   auto shape = std::make_unique<Shape>(input, bucket, optimizer_.dtype(), model_.device());
   shape->input.fill(input);
   shape->tables.emplace(optimizer_, loss_count_);  // here, so not in the graphs' memory
+  allocate_estimator_tables(*shape);
   try {
     shape->graph.emplace(model_.device(), pool_);
-    shape->graph->capture([&] { step(*shape, [] {}); });
+    shape->graph->capture([&] { step(*shape, [](AdamW::Tables&) {}); });
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::io) throw;
     return nullptr;  // no memory for it: op by op, then
   }
   shape->tables->upload();
+  for (AdamW::Tables& tables : shape->estimator_tables) tables.upload();
   return shape;
 }
 
@@ -125,14 +175,15 @@ DeviceSteps::Report DeviceSteps::take() {
   Report report{.gradient_norm = step.gradient_norm};
   for (std::size_t i = 0; i < losses.size(); ++i)
     report.losses.emplace_back((*pending.losses)[i], losses[i]);
-  if (step.stopped_before != 0) {
-    report.failure = "an earlier step was not finite";
-  } else if (step.nonfinite_loss >= 0) {
-    report.failure = fmt::format("the loss term '{}' is {}", (*pending.losses)[step.nonfinite_loss],
-                                 losses[step.nonfinite_loss]);
-  } else if (step.nonfinite_tensor >= 0) {
-    report.failure = fmt::format("the gradient of parameter '{}' holds a NaN or an infinity",
-                                 (*pending.parameters)[step.nonfinite_tensor]);
+  report.failure =
+      step.nonfinite_loss >= 0 && step.stopped_before == 0
+          ? fmt::format("the loss term '{}' is {}", (*pending.losses)[step.nonfinite_loss],
+                        losses[step.nonfinite_loss])
+          : gradient_failure(step, *pending.parameters);
+  for (const Readback& of_estimator : pending.estimator_reports) {
+    if (!report.failure.empty()) break;
+    report.failure = gradient_failure(AdamW::Tables::report_of(of_estimator.wait()),
+                                      *pending.estimator_parameters);
   }
   return report;
 }

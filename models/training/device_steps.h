@@ -30,6 +30,8 @@ class DeviceSteps {
   struct Options {
     std::uint64_t seed = 0;
     double max_gradient_norm = 0;
+    AdamW* estimator_optimizer = nullptr;  ///< of R_dec's estimators; null: they do not learn
+    std::int64_t estimator_steps = 1;      ///< for each step of the model
     LongestSequences longest;
     bool record = true;  ///< false: every step op by op
   };
@@ -44,7 +46,7 @@ class DeviceSteps {
   /// Shapes that are recorded at most; steps of further ones run op by op.
   static constexpr std::size_t kMostRecorded = 64;
 
-  /// `model` and `optimizer` must outlive this object, which alone steps the optimizer.
+  /// `model` and the optimizers must outlive this object, which alone steps them.
   DeviceSteps(const Model& model, AdamW& optimizer, const Schedule& schedule, Options options);
   ~DeviceSteps();
 
@@ -64,23 +66,32 @@ class DeviceSteps {
     std::shared_ptr<const Names> losses;
     std::shared_ptr<const Names> parameters;
     Readback report;
+    std::shared_ptr<const Names> estimator_parameters;
+    std::vector<Readback> estimator_reports;
   };
+  /// What is done with an optimizer's tables before its kernels read them.
+  using Upload = void (*)(AdamW::Tables&);
 
-  /// The step but for the upload of the optimizer's tables: all of it can be captured.
-  void step(Shape& shape, const std::function<void()>& upload);
+  /// The step but for `upload`: all of it can be captured.
+  void step(Shape& shape, Upload upload);
+  void allocate_estimator_tables(Shape& shape) const;
+  void step_estimators(Shape& shape, const ForwardOutput& output, Upload upload);
   /// The shape's recorded step, null where there is not enough memory for it.
   std::unique_ptr<Shape> record(const ModelInput& input, const ShapeBucket& bucket);
 
   const Model& model_;
   AdamW& optimizer_;
   const Options options_;
-  Tensor factors_;
+  Tensor factors_, one_;               // of the learning rates, by step
   std::shared_ptr<PrivatePool> pool_;  // of all graphs
   std::map<ShapeBucket, std::int64_t> steps_;
   std::map<ShapeBucket, std::unique_ptr<Shape>> recorded_;
   std::deque<Pending> pending_;
   std::size_t loss_count_ = 0;  // of the step before
 };
+
+/// The sum of scalars, at least one.
+Variable sum_of(const std::vector<Variable>& terms);
 
 /// The terms of a training pass by name: "prediction", "total", "invariance.text", ...
 std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms,

@@ -66,6 +66,7 @@ class AdamW {
   Device device() const { return scalars_.device(); }
   DType dtype() const { return dtype_; }
   std::size_t parameter_count() const;
+  bool empty() const { return groups_.empty(); }
 
  private:
   struct Slot {

@@ -138,6 +138,7 @@ PaddedInput::PaddedInput(const ModelInput& input, const ShapeBucket& bucket, DTy
   if (input.groups.defined()) input_.groups = Tensor::zeros(input.groups.shape(), DType::i64);
   if (input.labels.defined())
     input_.labels = Tensor::zeros(input.labels.shape(), dtype_for(input.labels));
+  if (input.invariance_factor.defined()) input_.invariance_factor = Tensor::zeros({}, dtype);
 }
 
 void PaddedInput::fill(const ModelInput& input) {
@@ -151,6 +152,9 @@ void PaddedInput::fill(const ModelInput& input) {
   }
   if (input.groups.defined()) input_.groups.copy_from(input.groups);
   if (input.labels.defined()) input_.labels.copy_from(input.labels.to(input_.labels.dtype()));
+  if (input.invariance_factor.defined())
+    input_.invariance_factor.copy_from(
+        input.invariance_factor.to(input_.invariance_factor.dtype()));
   (void)input_.to(device_);  // brings the device's copies of what stays on the host up to date
 }
 

@@ -16,6 +16,7 @@
 #include "models/training/evaluate.h"
 #include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
+#include "models/training/penalty_schedule.h"
 #include "models/training/schedule.h"
 #include "models/training/units.h"
 
@@ -26,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* kBestPrefix = "best.";
 constexpr const char* kOptimizerPrefix = "optimizer.";
+constexpr const char* kEstimatorOptimizerPrefix = "estimator_optimizer.";
 
 nlohmann::json to_json(const EpochRecord& record) {
   nlohmann::json json = {{"epoch", record.epoch},
@@ -143,6 +145,22 @@ AdamW make_optimizer(const OptimizerConfig& config, const ParameterList& paramet
   return AdamW(std::move(groups));
 }
 
+AdamW make_estimator_optimizer(const Config& config, const Model& model) {
+  return AdamW({{.parameters = model.parameters_of(Model::Owner::estimator),
+                 .learning_rate = config.loss.estimator_learning_rate,
+                 .weight_decay = 0}});
+}
+
+/// The tensors whose names start with the prefix, without it.
+std::map<std::string, Tensor> with_prefix(const std::map<std::string, Tensor>& tensors,
+                                          std::string_view prefix) {
+  std::map<std::string, Tensor> chosen;
+  for (const auto& [name, tensor] : tensors) {
+    if (name.starts_with(prefix)) chosen[name.substr(prefix.size())] = tensor;
+  }
+  return chosen;
+}
+
 class Trainer {
  public:
   Trainer(const Config& config, const PreparedData& data, std::uint64_t seed,
@@ -152,18 +170,26 @@ class Trainer {
         seed_(seed),
         options_(options),
         model_(std::make_shared<Model>(config, data.modalities, seed)),
-        optimizer_(make_optimizer(config.optimizer, model_->named_parameters())),
+        optimizer_(make_optimizer(config.optimizer, model_->parameters_of(Model::Owner::model))),
+        estimator_optimizer_(make_estimator_optimizer(config, *model_)),
         units_(batch_units(config, data.dataset, data.split.train)),
         sampler_(make_sampler(config, data, units_, seed)),
         schedule_(Schedule::make(config.optimizer.schedule, total_steps(config, data),
-                                 config.optimizer.warmup_fraction)) {
+                                 config.optimizer.warmup_fraction)),
+        penalty_schedule_(
+            PenaltySchedule::make(config.loss.invariance_schedule, config.loss.invariance_start, 1,
+                                  std::lround(config.loss.invariance_anneal_fraction *
+                                              static_cast<double>(schedule_.total_steps)))) {
     if (model_->device().is_cpu()) return;
     device_steps_.emplace(
         *model_, optimizer_, schedule_,
-        DeviceSteps::Options{.seed = seed,
-                             .max_gradient_norm = config.optimizer.gradient_clip,
-                             .longest = longest_sequences(config, data.dataset, data.split.train),
-                             .record = config.training.capture});
+        DeviceSteps::Options{
+            .seed = seed,
+            .max_gradient_norm = config.optimizer.gradient_clip,
+            .estimator_optimizer = estimator_optimizer_.empty() ? nullptr : &estimator_optimizer_,
+            .estimator_steps = config.loss.estimator_steps,
+            .longest = longest_sequences(config, data.dataset, data.split.train),
+            .record = config.training.capture});
   }
 
   TrainResult run() {
@@ -226,9 +252,13 @@ class Trainer {
   }
 
   void submit_step(const Batch& batch, const ModelInput& input) {
+    const auto step = state_.step + static_cast<std::int64_t>(steps_under_way_.size());
     steps_under_way_.push_back(batch.indices[0]);
-    if (device_steps_) return device_steps_->submit(input);
-    train_step(input);
+    ModelInput scheduled = input;
+    if (penalty_schedule_.kind != PenaltySchedule::Kind::constant)
+      scheduled.invariance_factor = Tensor::full({}, penalty_schedule_.weight(step));
+    if (device_steps_) return device_steps_->submit(scheduled);
+    train_step(scheduled);
     finish_step();
   }
 
@@ -262,9 +292,21 @@ class Trainer {
     try {
       state_.gradient_norm =
           optimizer_.step(schedule_.factor(state_.step), config_.optimizer.gradient_clip);
+      if (!output.estimator_samples.empty()) step_estimators(output);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::numeric) throw;
       stop_non_finite(error.what());
+    }
+  }
+
+  /// The first of these steps starts from the losses that were reported.
+  void step_estimators(const ForwardOutput& output) {
+    std::vector<Variable> losses = output.losses.estimator;
+    for (std::int64_t k = 0; k < config_.loss.estimator_steps; ++k) {
+      if (k > 0) losses = model_->estimator_losses(output.estimator_samples);
+      estimator_optimizer_.zero_gradients();
+      backward(sum_of(losses));
+      estimator_optimizer_.step();
     }
   }
 
@@ -341,6 +383,10 @@ class Trainer {
     NamedTensors tensors = model_tensors(*model_, data_.standardiser);
     for (const auto& [name, tensor] : optimizer_.state())
       tensors.emplace_back(kOptimizerPrefix + name, tensor);
+    if (!estimator_optimizer_.empty()) {
+      for (const auto& [name, tensor] : estimator_optimizer_.state())
+        tensors.emplace_back(kEstimatorOptimizerPrefix + name, tensor);
+    }
     for (const auto& [name, tensor] : best_) tensors.emplace_back(kBestPrefix + name, tensor);
     auto metadata = description_to_metadata(description());
     metadata["state"] = to_json(state_).dump();
@@ -373,14 +419,11 @@ class Trainer {
     std::map<std::string, Tensor> tensors;
     for (const std::string& name : content.names()) tensors[name] = content.at(name);
     load_model_parameters(*model_, tensors, "parameter.");
-    std::map<std::string, Tensor> optimizer;
-    for (const auto& [name, tensor] : tensors) {
-      if (name.starts_with(kOptimizerPrefix))
-        optimizer[name.substr(std::string(kOptimizerPrefix).size())] = tensor;
-      if (name.starts_with(kBestPrefix))
-        best_[name.substr(std::string(kBestPrefix).size())] = tensor.clone();
-    }
-    optimizer_.load_state(optimizer);
+    for (const auto& [name, tensor] : with_prefix(tensors, kBestPrefix))
+      best_[name] = tensor.clone();
+    optimizer_.load_state(with_prefix(tensors, kOptimizerPrefix));
+    if (!estimator_optimizer_.empty())
+      estimator_optimizer_.load_state(with_prefix(tensors, kEstimatorOptimizerPrefix));
     try {
       state_ = state_from_json(nlohmann::json::parse(content.metadata().at("state")));
     } catch (const std::exception& error) {
@@ -394,10 +437,11 @@ class Trainer {
   const std::uint64_t seed_;
   const TrainOptions& options_;
   std::shared_ptr<Model> model_;
-  AdamW optimizer_;
+  AdamW optimizer_, estimator_optimizer_;
   const Units units_;
   BatchSampler sampler_;
   const Schedule schedule_;
+  const PenaltySchedule penalty_schedule_;   // of R_inv's weight, as a factor
   std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
   std::deque<std::int64_t> steps_under_way_;  // of each the batch's first sample; oldest first

@@ -10,10 +10,21 @@
 #include "kernels/elementwise/binary.h"
 #include "kernels/elementwise/round.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/information/club.h"
+#include "kernels/information/club_sample.h"
+#include "kernels/information/gaussian.h"
+#include "kernels/information/gaussian_scores.h"
 #include "kernels/information/info_nce.h"
+#include "kernels/information/leave_one_out.h"
 #include "kernels/information/pair_bound.h"
 #include "kernels/information/pairs.h"
+#include "kernels/information/prior_divergence.h"
 #include "kernels/information/unit_rows.h"
+#include "kernels/invariance/coral.h"
+#include "kernels/invariance/environment_penalty.h"
+#include "kernels/invariance/gaussian_mmd.h"
+#include "kernels/invariance/hsic.h"
+#include "kernels/invariance/loss_slope.h"
 #include "kernels/kernel.h"
 #include "kernels/loss/corrupt.h"
 #include "kernels/loss/decorrelation.h"
@@ -60,17 +71,22 @@ struct Bf16CpuKernelsOnSimt : CpuKernelOnSimt<RoundToBFloat16<float>>,
 
 using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ActivationBackward, ActivationForward, AdamWPrepare, AdamWStep, AddPositions, AttentionBackward,
-    AttentionForward, Axpy, Binary, Broadcast, Conv1dBackwardInput, Conv1dBackwardWeight,
-    Conv1dForward, CopyColumns, Corrupt, CrossEntropy, CrossNorm, Dropout, EmbeddingBackward,
-    EmbeddingForward, Gemm, GramNorm, InfoNceBackward, InfoNceForward, InvarianceBackward,
-    InvarianceForward, LayerNormBackward, LayerNormForward, LinearForward, MeanOfSamples,
-    MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward,
-    NormaliseBackward, NormaliseForward, PairBoundBackward, PairBoundForward, PairDivergence,
-    PairGradient, PairSums, PointwiseLoss, PositionsBackwardTable, RowDot, Scale, ScaleRows,
-    SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm,
-    SumAll, SumOverColumns, SumOverRows, UnitRowsBackward, UnitRowsForward>;
+    AttentionForward, Axpy, Binary, Broadcast, ClubBackward, ClubForward, ClubSampleBackward,
+    ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns, Coral,
+    Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
+    EmbeddingForward, EnvironmentPenalty, GaussianMmd, GaussianNllBackward, GaussianNllForward,
+    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, Hsic, InfoNceBackward,
+    InfoNceForward, InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward,
+    LeaveOneOutBackward, LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward,
+    MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
+    NormaliseForward, PairBoundBackward, PairBoundForward, PairDivergence, PairGradient, PairSums,
+    PointwiseLoss, PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward,
+    PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward, SoftmaxForward,
+    SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
+    SumOverRows, UnitRowsBackward, UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
+                             CpuKernelOnSimt<Permute<std::int32_t>>,
                              Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
                                                   Conv1dForward, Gemm, LinearForward> {};
 

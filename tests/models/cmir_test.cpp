@@ -9,6 +9,8 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "losses/hsic.h"
+#include "losses/info_nce.h"
 
 namespace cmir {
 namespace {
@@ -318,6 +320,114 @@ TEST(Cmir, AppendixHComparesOutputsAndFitsItsPredictors) {
           .forward(tiny_input(Tensor::from<double>({1, 0, 1}, {3})), Mode::training, {})
           .losses;
   EXPECT_TRUE(std::isfinite(binary.total.value().item()));
+}
+
+TEST(Cmir, KeepsWhatItsInvariantPartsShare) {
+  Config config = tiny_config();
+  config.loss.environments = 0;
+  const ModelInput input = tiny_input(regression_labels());
+  const losses::InfoNceOptions options{
+      .scores = {.critic = losses::Critic::cosine, .temperature = 0.5}, .symmetric = false};
+  config.loss.sufficiency_temperature = 0.5;
+  for (const std::string form : {"input", "modalities"}) {
+    config.loss.sufficiency = form;
+    const Model model = tiny_model(config);
+    const auto parts = model.representations(input, {});
+    const auto info_nce = [&](const Variable& a, const Variable& b) {
+      return losses::info_nce(a, b, options).value().item();
+    };
+    const auto z = [&](std::size_t m) { return parts[m].invariant; };
+    const double expected = form == "input" ? info_nce(z(1), parts[1].unimodal)
+                                            : (info_nce(z(1), z(0)) + info_nce(z(1), z(2))) / 2;
+    const auto losses = model.forward(input, Mode::training, {}).losses;
+    ASSERT_EQ(losses.sufficiency.size(), 3U);
+    EXPECT_NEAR(losses.sufficiency[1].value().item(), expected, 1e-10) << form;
+  }
+}
+
+TEST(Cmir, TheFactorOfAStepWeighsTheInvarianceTerms) {
+  const Model model = tiny_model(tiny_config());
+  ModelInput input = tiny_input(regression_labels());
+  const auto whole = model.forward(input, Mode::training, {}).losses;
+  input.invariance_factor = Tensor::full({}, 0.25);
+  const auto quarter = model.forward(input, Mode::training, {}).losses;
+  double sum = 0;
+  for (const Variable& term : whole.invariance) sum += term.value().item();
+  EXPECT_GT(sum, 0);
+  EXPECT_NEAR(whole.total.value().item() - quarter.total.value().item(),
+              0.75 * model.config().loss.lambda_invariance * sum, 1e-10);
+}
+
+TEST(Cmir, ComparesTheDistributionsOfItsVariants) {
+  for (const char* form : {"mmd", "coral"}) {
+    Config config = tiny_config();
+    config.loss.invariance = form;
+    config.loss.noise_intensity = 0;
+    const ModelInput input = tiny_input(regression_labels());
+    const Model equal = tiny_model(config);
+    EXPECT_FALSE(has_parameter(equal, "unimodal_predictor.audio.5.weight"));
+    EXPECT_NEAR(equal.forward(input, Mode::training, {}).losses.invariance[0].value().item(), 0,
+                1e-12);
+    config.loss.noise_intensity = 1;
+    const Model apart = tiny_model(config);
+    const auto losses = apart.forward(input, Mode::training, {.seed = 4}).losses;
+    EXPECT_GT(losses.invariance[0].value().item(), 1e-6) << form;
+    backward(losses.invariance[0]);
+    for (const Parameter& p : apart.named_parameters()) {
+      if (p.name == "encoder.text.invariant.weight") {
+        EXPECT_TRUE(p.variable.gradient().defined()) << form;
+      }
+    }
+  }
+}
+
+TEST(Cmir, DecorrelatesByAnIndependenceCriterion) {
+  Config config = tiny_config();
+  config.loss.environments = 0;
+  config.loss.decorrelation = "hsic";
+  const Model model = tiny_model(config);
+  EXPECT_TRUE(model.parameters_of(Model::Owner::estimator).empty());
+  const ModelInput input = tiny_input(regression_labels());
+  const auto part = model.representations(input, {})[1];
+  const double gamma = 1.0 / static_cast<double>(part.invariant.shape().width());
+  EXPECT_NEAR(model.forward(input, Mode::training, {}).losses.decorrelation[1].value().item(),
+              losses::hsic(part.invariant, part.spurious, {.gamma_x = gamma, .gamma_y = gamma})
+                  .value()
+                  .item(),
+              1e-12);
+}
+
+/// Where the variants are equal so are their risks; where they are not, a gradient reaches g_m.
+TEST(Cmir, ComparesTheRisksOfItsUnimodalPredictors) {
+  for (const char* form : {"irmv1", "vrex", "mmrex"}) {
+    for (const char* prediction : {"mse", "mae", "bce"}) {
+      Config config = tiny_config();
+      config.loss.invariance = form;
+      config.loss.prediction = prediction;
+      config.data.task = prediction == std::string("bce") ? "binary" : "regression";
+      config.loss.noise_intensity = 0;
+      const ModelInput input = tiny_input(Tensor::from<double>({1, 0, 1}, {3}));
+      const auto equal = tiny_model(config).forward(input, Mode::training, {}).losses;
+      ASSERT_EQ(equal.invariance.size(), 3U) << form;
+      const double penalty = equal.invariance[0].value().item(),
+                   risk = equal.unimodal[0].value().item();
+      if (form != std::string("irmv1")) {
+        EXPECT_NEAR(penalty, form == std::string("vrex") ? 0 : risk, 1e-12) << prediction;
+      }
+
+      config.loss.noise_intensity = 1;
+      const Model model = tiny_model(config);
+      const auto apart = model.forward(input, Mode::training, {.seed = 4}).losses;
+      EXPECT_NE(apart.invariance[0].value().item(), penalty) << form << prediction;
+      backward(apart.invariance[0]);
+      for (const Parameter& p : model.named_parameters()) {
+        if (p.name == "encoder.text.invariant.weight" ||
+            p.name == "unimodal_predictor.text.5.bias") {
+          EXPECT_TRUE(p.variable.gradient().defined()) << form << prediction << p.name;
+        }
+      }
+    }
+  }
 }
 
 TEST(Cmir, TakesOneModalityOneSampleAndSeveralClasses) {

@@ -75,6 +75,13 @@ Config config_with(const std::set<std::string>& modalities) {
                 [&](const ModalityConfig& m) { return !modalities.contains(m.name); });
   config.noise.train_kind = "laplace_or_erase";
   config.noise.train_rate = 0.1;
+  config.loss.decorrelation = modalities.contains("text") ? "club_sample" : "correlation";
+  config.loss.estimator_steps = 2;
+  config.loss.sufficiency = "input";
+  config.loss.invariance_schedule = "linear";
+  config.loss.invariance_start = 5;
+  config.loss.invariance_anneal_fraction = 0.6;
+  config.loss.invariance = modalities.contains("text") ? "l1" : "vrex";
   config.training.device = "simt";
   config.training.checkpoint = "last";
   config.training.batch_size = 8;

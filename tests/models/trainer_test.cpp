@@ -100,9 +100,34 @@ TEST_F(TrainerTest, AnotherSeedGivesAnotherModel) {
   EXPECT_NE(a, b);
 }
 
+TEST_F(TrainerTest, TheWeightOfInvarianceFollowsItsSchedule) {
+  Config config = config_;
+  config.loss.invariance_schedule = "step";
+  config.loss.invariance_anneal_fraction = 0.5;
+  std::vector<bool> weighed;  // the total has more than the other terms
+  TrainOptions options;
+  options.on_step = [&](const StepReport& report) {
+    double others = report.losses.at("prediction"), invariance = 0;
+    for (const auto& [name, value] : report.losses) {
+      if (name.starts_with("invariance.")) invariance += config.loss.lambda_invariance * value;
+      if (name.starts_with("decorrelation.")) others += config.loss.lambda_decorrelation * value;
+      if (name.starts_with("reconstruction.")) others += config.loss.lambda_reconstruction * value;
+    }
+    const double total = report.losses.at("total");
+    weighed.push_back(std::abs(total - others - invariance) < std::abs(total - others));
+  };
+  const auto steps = static_cast<std::size_t>(train(config, data_, 1, options).state.step);
+  for (std::size_t i = 0; i < steps; ++i) EXPECT_EQ(weighed[i], i >= (steps + 1) / 2) << i;
+}
+
 /// Stops after every step, by the flag that Ctrl-C raises, and goes on from the checkpoint.
 TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
-  const TrainResult whole = train(config_, data_, 5);
+  Config config = config_;
+  config.loss.decorrelation = "club_sample";  // whose q has an optimizer of its own
+  config.loss.estimator_steps = 2;
+  config.loss.invariance_schedule = "linear";
+  config.loss.invariance_anneal_fraction = 0.7;
+  const TrainResult whole = train(config, data_, 5);
   const InterruptGuard guard;
   TrainOptions options{.directory = directory_};
   options.on_step = [](const StepReport&) { raise(SIGINT); };
@@ -110,7 +135,7 @@ TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
   int runs = 0;
   do {
     const InterruptGuard fresh;
-    result = train(config_, data_, 5, options);
+    result = train(config, data_, 5, options);
     EXPECT_EQ(result.resumed, runs > 0);
     ++runs;
   } while (result.interrupted && runs < 1000);

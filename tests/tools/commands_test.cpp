@@ -90,6 +90,16 @@ TEST_F(Commands, EveryExperiment) {
   EXPECT_EQ(Json::parse(read_text(path("sweep/report.json"))).at("rows").size(), 2U);
 }
 
+TEST_F(Commands, MutualInformationOfGaussianPairs) {
+  EXPECT_THAT(
+      output({"experiment", "mi-gaussian", "--values", "1", "3", "--steps", "5", "--out", "mi"}),
+      AllOf(HasSubstr("InfoNCE"), HasSubstr("report.json, table.md, picture.svg: mi")));
+  EXPECT_EQ(Json::parse(read_text(path("mi/report.json"))).at("steps"), 5);
+  EXPECT_THAT(read_text(path("mi/picture.svg")), StartsWith("<svg"));
+  expect_error({"experiment", "mi-gaussian", "synthetic"}, 2, {"takes no configuration"});
+  expect_error({"experiment", "table"}, 2, {"table needs a configuration"});
+}
+
 TEST_F(Commands, Data) {
   EXPECT_EQ(output({"data", "generate", "synthetic:n=20,seed=3", "d.safetensors"}), "");
   EXPECT_EQ(Json::parse(output({"data", "info", "d.safetensors"})).at("samples"), 20);
