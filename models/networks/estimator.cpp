@@ -45,6 +45,7 @@ InformationEstimator::InformationEstimator(std::string form, ParameterStore& sto
   if (is_lower_bound(form_)) {
     of_x_ = Perceptron(store, prefix + ".x", width, hidden, kCriticWidth);
     of_y_ = Perceptron(store, prefix + ".y", width, hidden, kCriticWidth);
+    log_scale_ = store.constant(prefix + ".log_scale", {1}, 0);
     if (form_ == "mine") {
       average_ = losses::ExpAverage::fresh(average_.rate);
       average_.logarithm = store.state(prefix + ".log_average", average_.logarithm);
@@ -57,7 +58,8 @@ InformationEstimator::InformationEstimator(std::string form, ParameterStore& sto
 
 Variable InformationEstimator::bound(const Variable& x, const Variable& y,
                                      const RandomStream& negatives) const {
-  if (is_lower_bound(form_)) return lower_bound(fixed(of_x_)(x), fixed(of_y_)(y), {});
+  if (is_lower_bound(form_))
+    return lower_bound(fixed(of_x_)(x), fixed(of_y_)(y), log_scale_.detach(), {});
   const Variable mean = fixed(mean_)(x), log_variance = limited(fixed(log_variance_)(x));
   if (form_ == "club_sample") return losses::club_sample(mean, log_variance, y, negatives);
   if (form_ == "l1out") return losses::l1out(mean, log_variance, y);
@@ -67,17 +69,19 @@ Variable InformationEstimator::bound(const Variable& x, const Variable& y,
 
 Variable InformationEstimator::loss(const Variable& x, const Variable& y) const {
   const Variable from = x.detach(), to = y.detach();
-  if (is_lower_bound(form_)) return ops::scale(lower_bound(of_x_(from), of_y_(to), average_), -1);
+  if (is_lower_bound(form_))
+    return ops::scale(lower_bound(of_x_(from), of_y_(to), log_scale_, average_), -1);
   return losses::gaussian_nll(mean_(from), limited(log_variance_(from)), to);
 }
 
 Variable InformationEstimator::lower_bound(const Variable& of_x, const Variable& of_y,
+                                           const Variable& log_scale,
                                            const losses::ExpAverage& average) const {
-  if (form_ == "nwj") return losses::nwj(of_x, of_y);
-  if (form_ == "mine") return losses::donsker_varadhan(of_x, of_y, {}, average);
-  const Variable loss = losses::info_nce(
-      of_x, of_y,
-      {.scores = {.critic = losses::Critic::dot, .temperature = 1}, .symmetric = false});
+  const losses::CriticOptions scores{
+      .critic = losses::Critic::cosine, .temperature = 0.1, .log_scale = log_scale};
+  if (form_ == "nwj") return losses::nwj(of_x, of_y, scores);
+  if (form_ == "mine") return losses::donsker_varadhan(of_x, of_y, scores, average);
+  const Variable loss = losses::info_nce(of_x, of_y, {.scores = scores, .symmetric = false});
   const double most = std::log(static_cast<double>(of_x.shape()[0]));
   return ops::weighted_sum({Variable(Tensor::full({}, most, loss.dtype(), loss.device())), loss},
                            {1, -1});

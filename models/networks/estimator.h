@@ -34,8 +34,10 @@ struct Perceptron {
 ///       stays bounded while q is far off (CLUB's authors take tanh(v), in which no variance is
 ///       above e or below 1 / e).
 ///   infonce, nwj, mine   lower bounds (losses/info_nce.h, nwj.h, donsker_varadhan.h). The critic
-///       is g(x) . h(y): two Perceptrons to kCriticWidth, by the bound itself, which they raise
-///       while the model lowers it. mine's moving average is a parameter that nothing trains.
+///       is 10 s cos(g(x), h(y)): two Perceptrons to kCriticWidth and a scale s > 0, by the bound
+///       itself, which they raise while the model lowers it. (Without the cosine an outlier's score
+///       has no limit, and nwj and mine, which take its exp, do not recover from one.) mine's
+///       moving average is a parameter that nothing trains.
 struct InformationEstimator {
   static constexpr std::int64_t kCriticWidth = 32;
 
@@ -50,12 +52,13 @@ struct InformationEstimator {
 
  private:
   /// `of_x`, `of_y`: the critic's parts.
-  Variable lower_bound(const Variable& of_x, const Variable& of_y,
+  Variable lower_bound(const Variable& of_x, const Variable& of_y, const Variable& log_scale,
                        const losses::ExpAverage& average) const;
 
   std::string form_;
   Perceptron mean_, log_variance_;  // of the upper bounds
   Perceptron of_x_, of_y_;          // of the lower bounds
+  Variable log_scale_;
   losses::ExpAverage average_;
 };
 

@@ -51,7 +51,10 @@ TEST_P(EstimatorTest, EachLossTrainsItsOwnParametersOnly) {
   const std::size_t owned = model_.parameters_of(Owner::estimator).size(),
                     others = model_.parameters_of(Owner::model).size();
   const std::size_t states = GetParam() == std::string("mine") ? 2 : 0;  // moving averages
-  EXPECT_EQ(owned, 16 + states);  // two modalities, two networks each, two layers each
+  const bool critic = config_.loss.decorrelation == "infonce" ||
+                      config_.loss.decorrelation == "nwj" || config_.loss.decorrelation == "mine";
+  // Two modalities, two networks each, two layers each; and a critic's scale.
+  EXPECT_EQ(owned, 16 + (critic ? 2 : 0) + states);
   EXPECT_EQ(owned + others, model_.named_parameters().size());
   {
     const ForwardOutput output = forward();
