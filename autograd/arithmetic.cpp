@@ -58,4 +58,8 @@ Variable weighted_sum(const std::vector<Variable>& terms, const std::vector<doub
 }
 Variable scale(const Variable& x, double alpha) { return weighted_sum({x}, {alpha}); }
 
+Variable sum_of(const std::vector<Variable>& terms) {
+  return weighted_sum(terms, std::vector<double>(terms.size(), 1.0));
+}
+
 }  // namespace cmir::ops

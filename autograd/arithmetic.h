@@ -11,4 +11,7 @@ Variable scale(const Variable& x, double alpha);
 /// term.
 Variable weighted_sum(const std::vector<Variable>& terms, const std::vector<double>& weights);
 
+/// The same with weights of 1.
+Variable sum_of(const std::vector<Variable>& terms);
+
 }  // namespace cmir::ops

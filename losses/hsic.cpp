@@ -38,7 +38,9 @@ struct Hsic {
                                       scratch.mutable_data<double>(), value.mutable_data<T>(),
                                       pointer(0), pointer(1)});
     });
-    for (const Tensor& tensor : derivatives) context.save(tensor);
+    for (const Tensor& tensor : derivatives) {
+      if (context.recording()) context.save(tensor);
+    }
     return value;
   }
 

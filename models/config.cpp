@@ -55,9 +55,10 @@ void validate(const Config& config) {
           "loss.mmrex_minimum_weight = {} is above 1 / (K + 1): the weights of the {} variants add "
           "to 1",
           config.loss.mmrex_minimum_weight, config.loss.environments + 1);
-  require(
-      config.loss.sufficiency != "modalities" || reaching >= 2, "config",
-      "loss.sufficiency = \"modalities\" compares modalities, and only one reaches the predictor");
+  const std::string& sufficiency = config.loss.sufficiency;
+  require(sufficiency == "none" || sufficiency == "input" || reaching >= 2, "config",
+          "loss.sufficiency = '{}' compares modalities, and only one reaches the predictor",
+          sufficiency);
   (void)parse_device(config.training.device);
   const auto& noise = config.noise;
   require((noise.train_kind == "none") <= (noise.train_rate == 0) &&
@@ -66,6 +67,10 @@ void validate(const Config& config) {
   std::set<std::string> groups;
   for (const ParameterGroupConfig& group : config.optimizer.groups) {
     require(groups.insert(group.name).second, "config", "two optimizer.groups are called '{}'",
+            group.name);
+    require(!group.name.starts_with("estimator"), "config",
+            "optimizer.groups has '{}', but estimators have an optimizer of their own: use "
+            "loss.estimator_learning_rate",
             group.name);
   }
 }

@@ -193,8 +193,8 @@ const Fields<LossConfig>& fields(const LossConfig&) {
       {"invariance_batch_reduction", &L::invariance_batch_reduction, one_of({"sum", "mean"}),
        "open choice: over the samples"},
       {"decorrelation", &L::decorrelation,
-       one_of({"correlation", "hsic", "club", "club_sample", "l1out", "variational", "infonce",
-               "nwj", "mine"}),
+       one_of({"correlation", "hsic", "club", "club_mean", "club_sample", "l1out", "variational",
+               "infonce", "nwj", "mine"}),
        "R_dec. correlation: Eq. 6; hsic: kernels of width sqrt(d / 2); the others bound I(Z_inv; "
        "Z_spu) in nats, from above by a "
        "Gaussian q(Z_spu | Z_inv) (club, club_sample, l1out, variational) or from below by a "
@@ -214,9 +214,9 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "open choice: C divided by 1, d or N"},
       {"decorrelation_epsilon", &L::decorrelation_epsilon, between(0, 1),
        "open choice: added to the variance"},
-      {"sufficiency", &L::sufficiency, one_of({"none", "input", "modalities"}),
-       "InfoNCE, by which Z_inv keeps what it shares: with X_m, or with the other modalities' "
-       "Z_inv"},
+      {"sufficiency", &L::sufficiency, one_of({"none", "input", "modalities", "soft_hgr"}),
+       "what Z_inv is to share, by InfoNCE with X_m (input) or other modalities' Z_inv "
+       "(modalities), or by soft-HGR with the latter"},
       {"lambda_sufficiency", &L::lambda_sufficiency, at_least(0), "weight of that"},
       {"sufficiency_temperature", &L::sufficiency_temperature, between(1e-4, 1e4),
        "of its cosine scores"},

@@ -67,8 +67,9 @@ struct PairScores {
 /// row_largest is between the largest of these scores and kPairRange more, and row_sum is 0
 /// (row_largest -inf) if there is none; columns likewise, over i != j, unless null. f32 scores of
 /// magnitude L have an error of about L eps sqrt(d), and the logarithms with them. Sums are in T
-/// within a tile, then f64, in order. Bytes: 2 n d + 3 or 5 n elements. Operations: 2 n^2 d (one
-/// unit), and about 25 or 30 n^2. Memory beside the results: workspace_size and partial_size, O(n).
+/// within a tile, then f64, in order (CUDA: f32 within a region of tiles). Bytes: 2 n d + 3 or 5 n
+/// elements. Operations: 2 n^2 d (one unit), and about 25 or 30 n^2. Memory beside the results:
+/// workspace_size and partial_size, O(n).
 template <class T>
 struct PairSums {
   static constexpr std::string_view name = "pair_sums";

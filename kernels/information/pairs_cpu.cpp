@@ -176,6 +176,11 @@ struct TileSums {
       }
       row_sum[i] = sum;
     }
+    // A row or column of which only the masked diagonal is here has no largest score.
+    for (std::int64_t i = 0; i < tile.rows; ++i)
+      if (row_sum[i] == 0) row_largest[i] = kMinusInfinity<T>;
+    for (std::int64_t j = 0; j < tile.columns; ++j)
+      if (column_sum[j] == 0) column_largest[j] = kMinusInfinity<T>;
   }
   void add(const Tile<T>& tile, bool columns) {
     const T reference = columns ? shared_reference(tile) : std::numeric_limits<T>::quiet_NaN();

@@ -40,8 +40,8 @@ __global__ void gaussian_mmd_kernel(GaussianMmd<float> a) {
   CMIR_SHARED(float, own, [kPairTileSize]);
   CMIR_SHARED(float, others, [kPairOthersSize]);
   CMIR_SHARED(float, pairs, [kPairTileSize]);
-  const PairRows rows{a.x, a.rows.rows, a.width};
-  const std::int64_t first_i = std::int64_t{blockIdx.x} * kPairRows;
+  const RowMatrix rows{a.x, a.rows.rows, a.width};
+  const std::int64_t first_i = std::int64_t{blockIdx.x} * kBlockRows;
   double value = 0;
   for (std::int64_t first_j = 0; first_j < a.rows.rows; first_j += kPairLanes) {
     measure_distances(rows, first_i, first_j, own + 0, others + 0, pairs + 0);
@@ -59,8 +59,8 @@ __global__ void gaussian_mmd_kernel(GaussianMmd<float> a) {
 }
 
 void gaussian_mmd(const GaussianMmd<float>& a) {
-  static_assert(GaussianMmd<float>::kGrain == kPairRows);  // so there is room for the blocks' sums
-  const std::int64_t n = a.rows.rows, blocks = chunk_count(0, n, kPairRows);
+  static_assert(GaussianMmd<float>::kGrain == kBlockRows);  // so there is room for the blocks' sums
+  const std::int64_t n = a.rows.rows, blocks = chunk_count(0, n, kBlockRows);
   if (n > 0) {
     launch(mmd_weights_kernel,
            {.grid = dim3(static_cast<unsigned>((n + kWriters - 1) / kWriters)),

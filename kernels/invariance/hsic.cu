@@ -7,8 +7,8 @@ namespace cmir::kernels::CMIR_DEVICE {
 namespace {
 
 __device__ HsicSums sums_of(const Hsic<float>& a) { return {a.scratch, a.rows, a.unbiased}; }
-__device__ PairRows rows_of_x(const Hsic<float>& a) { return {a.x, a.rows, a.x_width}; }
-__device__ PairRows rows_of_y(const Hsic<float>& a) { return {a.y, a.rows, a.y_width}; }
+__device__ RowMatrix rows_of_x(const Hsic<float>& a) { return {a.x, a.rows, a.x_width}; }
+__device__ RowMatrix rows_of_y(const Hsic<float>& a) { return {a.y, a.rows, a.y_width}; }
 
 /// The kernel at a squared distance; 0 where the pair is left out or there is none.
 __device__ float kernel_of(const Hsic<float>& a, double gamma, float distance, std::int64_t i,
@@ -18,11 +18,11 @@ __device__ float kernel_of(const Hsic<float>& a, double gamma, float distance, s
 }
 
 /// The sums of the kernels of a block's 16 rows, of x or of y.
-__device__ void sum_rows(const Hsic<float>& a, const PairRows& rows, double gamma, double* sums,
-                         const PairTile& own, const PairTile& others, const PairTile& pairs) {
-  constexpr int kRows = kPairRows / kPairWarps;  // of a warp
+__device__ void sum_rows(const Hsic<float>& a, const RowMatrix& rows, double gamma, double* sums,
+                         const SharedTile& own, const SharedTile& others, const SharedTile& pairs) {
+  constexpr int kRows = kBlockRows / kPairWarps;  // of a warp
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t first_i = std::int64_t{blockIdx.x} * kPairRows;
+  const std::int64_t first_i = std::int64_t{blockIdx.x} * kBlockRows;
   double of_rows[kRows] = {};
   for (std::int64_t first_j = 0; first_j < a.rows; first_j += kPairLanes) {
     measure_distances(rows, first_i, first_j, own, others, pairs);
@@ -79,8 +79,8 @@ __global__ void hsic_estimate_kernel(Hsic<float> a) {
   CMIR_SHARED(float, x_pairs, [kPairTileSize]);
   CMIR_SHARED(float, y_pairs, [kPairTileSize]);
   const HsicSums sums = sums_of(a);
-  const PairRows x = rows_of_x(a), y = rows_of_y(a);
-  const std::int64_t first_i = std::int64_t{blockIdx.x} * kPairRows;
+  const RowMatrix x = rows_of_x(a), y = rows_of_y(a);
+  const std::int64_t first_i = std::int64_t{blockIdx.x} * kBlockRows;
   double value = 0;
   for (std::int64_t first_j = 0; first_j < a.rows; first_j += kPairLanes) {
     measure_distances(x, first_i, first_j, own + 0, others + 0, x_pairs + 0);
@@ -104,8 +104,8 @@ __global__ void hsic_estimate_kernel(Hsic<float> a) {
 }
 
 void hsic(const Hsic<float>& a) {
-  static_assert(Hsic<float>::kGrain == kPairRows);  // so there is room for the blocks' sums
-  const std::int64_t blocks = chunk_count(0, a.rows, kPairRows);
+  static_assert(Hsic<float>::kGrain == kBlockRows);  // so there is room for the blocks' sums
+  const std::int64_t blocks = chunk_count(0, a.rows, kBlockRows);
   const LaunchConfig every{.grid = dim3(static_cast<unsigned>(blocks)),
                            .block = dim3(kPairThreads)};
   const HsicSums sums(a.scratch, a.rows, a.unbiased);

@@ -6,23 +6,23 @@
 
 namespace cmir::kernels::CMIR_DEVICE {
 
-inline constexpr int kPairRows = 16;   // of a block
+inline constexpr int kBlockRows = 16;  // of a block
 inline constexpr int kPairLanes = 32;  // rows that they meet at a time, and features held
 inline constexpr int kPairWarps = 4, kPairThreads = 32 * kPairWarps;
 inline constexpr int kPairPitch = kPairLanes + 1;  // rows of a tile lie a bank apart
-inline constexpr int kPairTileSize = kPairRows * kPairPitch;
+inline constexpr int kPairTileSize = kBlockRows * kPairPitch;
 inline constexpr int kPairOthersSize = kPairLanes * kPairPitch;
 /// Shared memory [rows, kPairPitch].
-using PairTile = SharedPointer<float>;
+using SharedTile = SharedPointer<float>;
 
-struct PairRows {
+struct RowMatrix {
   const float* x;  // [rows, width]
   std::int64_t rows, width;
 };
 
 /// Features [feature, feature + 32) of rows [first, first + count); zeros beyond.
-__device__ inline void load_tile(const PairRows& rows, std::int64_t first, unsigned count,
-                                 std::int64_t feature, const PairTile& tile) {
+__device__ inline void load_tile(const RowMatrix& rows, std::int64_t first, unsigned count,
+                                 std::int64_t feature, const SharedTile& tile) {
   const unsigned lane = threadIdx.x % 32;
   for (unsigned i = threadIdx.x / 32; i < count; i += kPairWarps) {
     const bool there = first + i < rows.rows && feature + lane < rows.width;
@@ -31,11 +31,11 @@ __device__ inline void load_tile(const PairRows& rows, std::int64_t first, unsig
 }
 
 /// The block's rows from first_i on, and those from first_j on, feature by feature.
-__device__ inline void load_tiles(const PairRows& rows, std::int64_t first_i, std::int64_t first_j,
-                                  std::int64_t feature, const PairTile& own,
-                                  const PairTile& others) {
+__device__ inline void load_tiles(const RowMatrix& rows, std::int64_t first_i, std::int64_t first_j,
+                                  std::int64_t feature, const SharedTile& own,
+                                  const SharedTile& others) {
   __syncthreads();  // everyone has read the tiles before, or written what is read next
-  load_tile(rows, first_i, kPairRows, feature, own);
+  load_tile(rows, first_i, kBlockRows, feature, own);
   load_tile(rows, first_j, kPairLanes, feature, others);
   __syncthreads();
 }
@@ -43,16 +43,16 @@ __device__ inline void load_tiles(const PairRows& rows, std::int64_t first_i, st
 /// Calls body(row, lane) for the pairs of the running thread: its lane of every kPairWarps-th row.
 template <class Body>
 __device__ void for_own_pairs(const Body& body) {
-  for (unsigned row = threadIdx.x / 32; row < kPairRows; row += kPairWarps) {
+  for (unsigned row = threadIdx.x / 32; row < kBlockRows; row += kPairWarps) {
     body(row, threadIdx.x % 32);
   }
 }
 
 /// pairs[i][j] = |x_i - x_j|^2; a thread writes its own pairs. `own` and `others` are scratch.
-__device__ inline void measure_distances(const PairRows& rows, std::int64_t first_i,
-                                         std::int64_t first_j, const PairTile& own,
-                                         const PairTile& others, const PairTile& pairs) {
-  constexpr int kRows = kPairRows / kPairWarps;
+__device__ inline void measure_distances(const RowMatrix& rows, std::int64_t first_i,
+                                         std::int64_t first_j, const SharedTile& own,
+                                         const SharedTile& others, const SharedTile& pairs) {
+  constexpr int kRows = kBlockRows / kPairWarps;
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float distances[kRows] = {};
   for (std::int64_t feature = 0; feature < rows.width; feature += kPairLanes) {
@@ -72,9 +72,9 @@ __device__ inline void measure_distances(const PairRows& rows, std::int64_t firs
 
 /// gradient[i] = sum_j factors[i][j] (x_i - x_j), added to what is there unless first_j is 0. A
 /// thread has a feature of every kPairWarps-th row.
-__device__ inline void add_differences(const PairRows& rows, std::int64_t first_i,
-                                       std::int64_t first_j, const PairTile& own,
-                                       const PairTile& others, const PairTile& factors,
+__device__ inline void add_differences(const RowMatrix& rows, std::int64_t first_i,
+                                       std::int64_t first_j, const SharedTile& own,
+                                       const SharedTile& others, const SharedTile& factors,
                                        float* gradient) {
   for (std::int64_t feature = 0; feature < rows.width; feature += kPairLanes) {
     load_tiles(rows, first_i, first_j, feature, own, others);

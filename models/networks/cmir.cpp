@@ -20,6 +20,7 @@
 #include "losses/prediction.h"
 #include "losses/reconstruction.h"
 #include "losses/rex.h"
+#include "losses/soft_hgr.h"
 
 namespace cmir {
 namespace {
@@ -393,24 +394,29 @@ ParameterList Model::parameters_of(Owner owner) const {
 std::vector<Variable> Model::sufficiency(const std::vector<Variable>& invariants,
                                          const std::vector<Variable>& inputs) const {
   const LossConfig& loss = config_.loss;
+  if (!Terms(config_).encoders || loss.sufficiency == "none") return {};
+  const auto info_nce = [&](const Variable& a, const Variable& b, bool symmetric) {
+    return losses::info_nce(
+        a, b,
+        {.scores = {.critic = losses::Critic::cosine, .temperature = loss.sufficiency_temperature},
+         .symmetric = symmetric});
+  };
   std::vector<Variable> terms;
-  if (!Terms(config_).encoders || loss.sufficiency == "none") return terms;
-  const losses::InfoNceOptions options{
-      .scores = {.critic = losses::Critic::cosine, .temperature = loss.sufficiency_temperature},
-      .symmetric = false};
-  std::size_t own = 0;  // of `inputs`, which have the modalities fused into others too
-  for (std::size_t m = 0; m < invariants.size(); ++m, ++own) {
-    while (branches_[own].fuse) ++own;
-    if (loss.sufficiency == "input") {
-      terms.push_back(losses::info_nce(invariants[m], inputs[own].detach(), options));
-      continue;
+  if (loss.sufficiency == "input") {
+    for (std::size_t m = 0, branch = 0; m < invariants.size(); ++m, ++branch) {
+      while (branches_[branch].fuse) ++branch;  // fused into another: among the inputs only
+      terms.push_back(info_nce(invariants[m], inputs[branch].detach(), false));
     }
-    std::vector<Variable> others;
-    for (std::size_t k = 0; k < invariants.size(); ++k) {
-      if (k != m) others.push_back(losses::info_nce(invariants[m], invariants[k], options));
+    return terms;
+  }
+  for (std::size_t m = 0; m + 1 < invariants.size(); ++m) {
+    std::vector<Variable> pairs;
+    for (std::size_t k = m + 1; k < invariants.size(); ++k) {
+      pairs.push_back(loss.sufficiency == "soft_hgr"
+                          ? ops::scale(losses::soft_hgr(invariants[m], invariants[k]), -1)
+                          : info_nce(invariants[m], invariants[k], true));
     }
-    terms.push_back(ops::weighted_sum(
-        others, std::vector<double>(others.size(), 1.0 / static_cast<double>(others.size()))));
+    terms.push_back(ops::sum_of(pairs));
   }
   return terms;
 }

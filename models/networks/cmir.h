@@ -26,7 +26,7 @@ struct LossTerms {
   std::vector<Variable> reconstruction;
   std::vector<Variable>
       unimodal;  ///< L_pred of appendix H's unimodal predictors, which tie them to the task
-  std::vector<Variable> sufficiency;  ///< InfoNCE of Z_inv; one entry per modality
+  std::vector<Variable> sufficiency;  ///< of pairs of modalities: none for the last one
   std::vector<Variable> estimator;    ///< what q of R_dec minimises; not in `total`, and shares no
                                       ///< gradient with it
   Variable total;
@@ -148,8 +148,9 @@ class Model {
   /// replayed as long as the model lives.
   const losses::EnvironmentGroups& variant_groups(std::int64_t environments,
                                                   std::int64_t samples) const;
-  /// InfoNCE of each modality's Z_inv with what loss.sufficiency names: its X_m, or the other
-  /// modalities' Z_inv, their mean.
+  /// What loss.sufficiency names: InfoNCE of each modality's Z_inv with its X_m (a constant), or
+  /// over the pairs of modalities InfoNCE or minus soft-HGR of their Z_inv, each with the later
+  /// ones.
   std::vector<Variable> sufficiency(const std::vector<Variable>& invariants,
                                     const std::vector<Variable>& inputs) const;
   void add_up(const Tensor& invariance_factor, LossTerms& losses) const;

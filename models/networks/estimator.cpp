@@ -26,6 +26,9 @@ Variable limited(const Variable& log_variance) {
   return ops::scale(ops::tanh(ops::scale(log_variance, 1 / kLimit)), kLimit);
 }
 
+/// One sample has no negatives; what is left then, vCLUB and InfoNCE, is 0 of it.
+bool several(const Variable& x) { return x.shape()[0] > 1; }
+
 bool is_lower_bound(const std::string& form) {
   return form == "infonce" || form == "nwj" || form == "mine";
 }
@@ -62,16 +65,16 @@ Variable InformationEstimator::bound(const Variable& x, const Variable& y,
     return lower_bound(fixed(of_x_)(x), fixed(of_y_)(y), log_scale_.detach(), {});
   const Variable mean = fixed(mean_)(x), log_variance = limited(fixed(log_variance_)(x));
   if (form_ == "club_sample") return losses::club_sample(mean, log_variance, y, negatives);
-  if (form_ == "l1out") return losses::l1out(mean, log_variance, y);
+  if (form_ == "club_mean") return losses::club_mean(mean, y);
+  if (form_ == "l1out" && several(x)) return losses::l1out(mean, log_variance, y);
   if (form_ == "variational") return losses::prior_divergence(mean, log_variance);
   return losses::club(mean, log_variance, y);
 }
 
 Variable InformationEstimator::loss(const Variable& x, const Variable& y) const {
-  const Variable from = x.detach(), to = y.detach();
   if (is_lower_bound(form_))
-    return ops::scale(lower_bound(of_x_(from), of_y_(to), log_scale_, average_), -1);
-  return losses::gaussian_nll(mean_(from), limited(log_variance_(from)), to);
+    return ops::scale(lower_bound(of_x_(x), of_y_(y), log_scale_, average_), -1);
+  return losses::gaussian_nll(mean_(x), limited(log_variance_(x)), y);
 }
 
 Variable InformationEstimator::lower_bound(const Variable& of_x, const Variable& of_y,
@@ -79,8 +82,9 @@ Variable InformationEstimator::lower_bound(const Variable& of_x, const Variable&
                                            const losses::ExpAverage& average) const {
   const losses::CriticOptions scores{
       .critic = losses::Critic::cosine, .temperature = 0.1, .log_scale = log_scale};
-  if (form_ == "nwj") return losses::nwj(of_x, of_y, scores);
-  if (form_ == "mine") return losses::donsker_varadhan(of_x, of_y, scores, average);
+  if (form_ == "nwj" && several(of_x)) return losses::nwj(of_x, of_y, scores);
+  if (form_ == "mine" && several(of_x))
+    return losses::donsker_varadhan(of_x, of_y, scores, average);
   const Variable loss = losses::info_nce(of_x, of_y, {.scores = scores, .symmetric = false});
   const double most = std::log(static_cast<double>(of_x.shape()[0]));
   return ops::weighted_sum({Variable(Tensor::full({}, most, loss.dtype(), loss.device())), loss},

@@ -28,11 +28,10 @@ struct Perceptron {
 /// with x and y held fixed.
 ///
 /// Forms, and what is learnt:
-///   club, club_sample, l1out, variational   upper bounds (losses/information.h,
+///   club, club_mean, club_sample, l1out, variational   upper bounds (losses/information.h,
 ///       losses/prior_divergence.h; the last moves x alone). q(y | x) = N(mean(x), diag exp(v(x))):
-///       two Perceptrons to d, by its likelihood. v is limited to 4 tanh(v / 4), so that a bound
-///       stays bounded while q is far off (CLUB's authors take tanh(v), in which no variance is
-///       above e or below 1 / e).
+///       two Perceptrons to d, by its likelihood. v is limited to 4 tanh(v / 4) (CLUB's
+///       authors take tanh(v), in which no variance is above e or below 1 / e).
 ///   infonce, nwj, mine   lower bounds (losses/info_nce.h, nwj.h, donsker_varadhan.h). The critic
 ///       is 10 s cos(g(x), h(y)): two Perceptrons to kCriticWidth and a scale s > 0, by the bound
 ///       itself, which they raise while the model lowers it. (Without the cosine an outlier's score
@@ -47,7 +46,7 @@ struct InformationEstimator {
 
   /// The estimate, a scalar in nats. `negatives`: whom club_sample pairs with whom.
   Variable bound(const Variable& x, const Variable& y, const RandomStream& negatives) const;
-  /// What the parameters minimise, a scalar in nats.
+  /// What the parameters minimise, a scalar in nats; x and y as constants: detached.
   Variable loss(const Variable& x, const Variable& y) const;
 
  private:

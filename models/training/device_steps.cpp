@@ -26,10 +26,6 @@ std::string gradient_failure(const kernels::AdamWReport& step,
 
 }  // namespace
 
-Variable sum_of(const std::vector<Variable>& terms) {
-  return ops::weighted_sum(terms, std::vector<double>(terms.size(), 1.0));
-}
-
 std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms,
                                                           const Model& model) {
   std::vector<std::pair<std::string, Variable>> all{{"prediction", terms.prediction}};
@@ -132,7 +128,7 @@ void DeviceSteps::step_estimators(Shape& shape, const ForwardOutput& output, Upl
     if (&tables != &shape.estimator_tables.front())
       losses = model_.estimator_losses(output.estimator_samples);
     optimizer.zero_gradients();
-    backward(sum_of(losses));
+    backward(ops::sum_of(losses));
     optimizer.stage_step(tables, {});
     upload(tables);
     optimizer.run_step(tables, one_, 0);

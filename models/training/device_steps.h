@@ -90,9 +90,6 @@ class DeviceSteps {
   std::size_t loss_count_ = 0;  // of the step before
 };
 
-/// The sum of scalars, at least one.
-Variable sum_of(const std::vector<Variable>& terms);
-
 /// The terms of a training pass by name: "prediction", "total", "invariance.text", ...
 std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms,
                                                           const Model& model);

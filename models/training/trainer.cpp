@@ -9,6 +9,7 @@
 #include <numeric>
 #include <utility>
 
+#include "autograd/arithmetic.h"
 #include "core/error.h"
 #include "core/formats/safetensors.h"
 #include "models/training/device_batches.h"
@@ -112,6 +113,7 @@ Checkpoint open_checkpoint(const std::filesystem::path& file) {
 
 std::string first_non_finite_parameter(const Model& model) {
   for (const Parameter& p : model.named_parameters()) {
+    if (!p.variable.requires_gradient()) continue;  // mine's average begins at -inf
     const auto values = p.variable.value().to_vector();
     if (!std::ranges::all_of(values, [](double x) { return std::isfinite(x); })) return p.name;
   }
@@ -305,7 +307,7 @@ class Trainer {
     for (std::int64_t k = 0; k < config_.loss.estimator_steps; ++k) {
       if (k > 0) losses = model_->estimator_losses(output.estimator_samples);
       estimator_optimizer_.zero_gradients();
-      backward(sum_of(losses));
+      backward(ops::sum_of(losses));
       estimator_optimizer_.step();
     }
   }

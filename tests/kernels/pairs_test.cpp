@@ -457,5 +457,30 @@ TEST(Pairs, SameBitsForAnyThreadCountAndSchedule) {
   }
 }
 
+/// A column whose one score in the last tile is the diagonal's, beside scores that are far larger.
+TYPED_TEST(PairsTest, ALoneDiagonalScoreDoesNotCount) {
+  using T = TypeParam;
+  const std::int64_t n = 2049, last = n - 1;  // one row, and more than one column, in that tile
+  Guarded<T> a(n, T{1}), b(n, T{1}), diagonal(n), row_largest(n), column_largest(n),
+      workspace(PairSums<T>::workspace_size(n));
+  Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
+  a[last] = T{1000};
+  b[last] = T{0};
+  run(Device{}, PairSums<T>{{a.data(), b.data(), n, 1, 1.0, nullptr},
+                            diagonal.data(),
+                            row_largest.data(),
+                            row_sum.data(),
+                            column_largest.data(),
+                            column_sum.data(),
+                            workspace.data(),
+                            partial.data()});
+  const auto logarithm = [](Guarded<T>& largest, Guarded<double>& sum, std::int64_t i) {
+    return largest[i] + std::log(sum[i]);
+  };
+  EXPECT_NEAR(logarithm(column_largest, column_sum, last), std::log(2048.0), 1e-5);
+  EXPECT_NEAR(logarithm(column_largest, column_sum, 0), 1000, 1e-3);
+  EXPECT_NEAR(logarithm(row_largest, row_sum, last), 1000 + std::log(2048.0), 1e-3);
+}
+
 }  // namespace
 }  // namespace cmir::kernels

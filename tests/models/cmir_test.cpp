@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "losses/hsic.h"
 #include "losses/info_nce.h"
+#include "losses/soft_hgr.h"
 
 namespace cmir {
 namespace {
@@ -326,22 +327,25 @@ TEST(Cmir, KeepsWhatItsInvariantPartsShare) {
   Config config = tiny_config();
   config.loss.environments = 0;
   const ModelInput input = tiny_input(regression_labels());
-  const losses::InfoNceOptions options{
-      .scores = {.critic = losses::Critic::cosine, .temperature = 0.5}, .symmetric = false};
   config.loss.sufficiency_temperature = 0.5;
-  for (const std::string form : {"input", "modalities"}) {
+  for (const std::string form : {"input", "modalities", "soft_hgr"}) {
     config.loss.sufficiency = form;
     const Model model = tiny_model(config);
     const auto parts = model.representations(input, {});
-    const auto info_nce = [&](const Variable& a, const Variable& b) {
-      return losses::info_nce(a, b, options).value().item();
+    const auto shared = [&](const Variable& a, const Variable& b) {
+      const losses::CriticOptions scores{.critic = losses::Critic::cosine, .temperature = 0.5};
+      return form == "soft_hgr"
+                 ? -losses::soft_hgr(a, b).value().item()
+                 : losses::info_nce(a, b, {.scores = scores, .symmetric = form == "modalities"})
+                       .value()
+                       .item();
     };
     const auto z = [&](std::size_t m) { return parts[m].invariant; };
-    const double expected = form == "input" ? info_nce(z(1), parts[1].unimodal)
-                                            : (info_nce(z(1), z(0)) + info_nce(z(1), z(2))) / 2;
+    const double expected =
+        form == "input" ? shared(z(0), parts[0].unimodal) : shared(z(0), z(1)) + shared(z(0), z(2));
     const auto losses = model.forward(input, Mode::training, {}).losses;
-    ASSERT_EQ(losses.sufficiency.size(), 3U);
-    EXPECT_NEAR(losses.sufficiency[1].value().item(), expected, 1e-10) << form;
+    ASSERT_EQ(losses.sufficiency.size(), form == "input" ? 3U : 2U);
+    EXPECT_NEAR(losses.sufficiency[0].value().item(), expected, 1e-10) << form;
   }
 }
 

@@ -124,6 +124,26 @@ TEST_F(DeviceStepsTest, ReplaysGiveTheBitsOfTheSameOpsOneByOne) {
   }
 }
 
+/// What learns beside the model, and keeps its state, is in the graph too.
+TEST_F(DeviceStepsTest, EveryFormOfATermCanBeRecorded) {
+  const auto compare = [](const Config& config, const std::string& what) {
+    const TrainedRun recorded = run_of(config, "simt", true), plain = run_of(config, "simt", false);
+    EXPECT_EQ(recorded.losses, plain.losses) << what;
+    EXPECT_EQ(recorded.parameters, plain.parameters) << what;
+  };
+  for (const char* form :
+       {"hsic", "club", "club_mean", "l1out", "variational", "infonce", "nwj", "mine"}) {
+    Config config = config_with({"text"});
+    config.loss.decorrelation = form;
+    compare(config, form);
+  }
+  for (const char* form : {"mmd", "coral", "irmv1", "mmrex"}) {
+    Config config = config_with({"text"});
+    config.loss.invariance = form;
+    compare(config, form);
+  }
+}
+
 TEST_F(DeviceStepsTest, TheyAreTheStepsOfTheCpu) {
   for (const Config& config : {config_with({"text"}), config_with({"text", "audio"})}) {
     const TrainedRun there = run_of(config, "simt", true), here = run_of(config, "cpu", true);

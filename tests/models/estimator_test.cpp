@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "models/networks/batch_input.h"
 #include "models/training/prepare.h"
@@ -84,13 +86,26 @@ double last_likelihood_loss(Config config, const PreparedData& data, std::int64_
   return history.back().train.at("estimator.text");
 }
 
+/// The last batch of an epoch may be of one.
+TEST_P(EstimatorTest, TakesABatchOfOneSample) {
+  const std::vector<std::int64_t> one = {3};
+  const ForwardOutput output = model_.forward(
+      model_input(config_, gather(data_.dataset, data_.fields, one)), Mode::training, {.seed = 1});
+  backward(output.losses.total);
+  ASSERT_EQ(output.losses.estimator.size(), 2U);
+  backward(output.losses.estimator[0]);
+  for (const Variable& loss : output.losses.estimator)
+    EXPECT_TRUE(std::isfinite(loss.value().item()));
+  for (const Variable& loss : output.losses.decorrelation) EXPECT_GE(loss.value().item(), 0);
+}
+
 TEST_P(EstimatorTest, LearnsAndLearnsMoreInMoreSteps) {
   EXPECT_LT(last_likelihood_loss(config_, data_, 5), last_likelihood_loss(config_, data_, 1));
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, EstimatorTest,
-                         ::testing::Values("club", "club_sample", "l1out", "variational", "infonce",
-                                           "nwj", "mine"),
+                         ::testing::Values("club", "club_mean", "club_sample", "l1out",
+                                           "variational", "infonce", "nwj", "mine"),
                          [](const auto& form) { return form.param; });
 
 TEST(Estimator, IsThereOnlyWhereItsBoundIs) {
