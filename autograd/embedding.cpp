@@ -32,9 +32,12 @@ struct Embedding {
     Tensor dtable = Tensor::zeros(table_shape, dy.dtype(), dy.device());
     dispatch_float(dy.dtype(), name, [&]<class T>() {
       const Tensor on_device = indices.on(dy.device());
-      kernels::run(dy.device(), kernels::EmbeddingBackward<T>{
-                                    dy.data<T>(), on_device.data<std::int32_t>(),
-                                    dtable.mutable_data<T>(), indices.numel(), width()});
+      Tensor workspace =
+          Tensor::empty({dy.device().is_cpu() ? 0 : 2 * indices.numel()}, DType::i64, dy.device());
+      kernels::run(dy.device(),
+                   kernels::EmbeddingBackward<T>{dy.data<T>(), on_device.data<std::int32_t>(),
+                                                 dtable.mutable_data<T>(), indices.numel(), width(),
+                                                 workspace.mutable_data<std::int64_t>()});
     });
     return {dtable};
   }

@@ -12,6 +12,7 @@ struct Data {
   std::int64_t rows, count, width;
   Array<float> table, dy, y, dtable;
   Array<std::int32_t> indices;
+  Array<std::int64_t> workspace;
 
   explicit Data(benchmark::State& state)
       : rows(state.range(0)),
@@ -21,7 +22,8 @@ struct Data {
         dy(normals(rows * width, 2)),
         y(rows * width),
         dtable(count * width),
-        indices(rows) {
+        indices(rows),
+        workspace(2 * rows) {
     const RandomStream stream{.seed = 3};
     for (std::int64_t i = 0; i < rows; ++i)
       indices[i] = static_cast<std::int32_t>(stream.word(i) % count);
@@ -30,7 +32,7 @@ struct Data {
     return {table.data(), indices.data(), y.data(), rows, width};
   }
   EmbeddingBackward<float> backward() {
-    return {dy.data(), indices.data(), dtable.data(), rows, width};
+    return {dy.data(), indices.data(), dtable.data(), rows, width, workspace.data()};
   }
 };
 

@@ -1,4 +1,4 @@
-// Memory of one call of a kernel, where its size is not known before: what a library asks for.
+// Memory of one call of a kernel, where a library asks for it, and so its size is not known before.
 #pragma once
 
 #include "core/cuda/runtime.h"

@@ -26,7 +26,7 @@ void forward(const EmbeddingForward<T>& e) {
 /// order[row] = index of the row, then the row: sorted, the rows of an index stand together.
 struct RowByIndex {
   const std::int32_t* indices;
-  std::uint64_t* order;
+  std::int64_t* order;
 
   template <int N>
   __device__ void operator()(std::int64_t, std::int64_t row) const {
@@ -41,16 +41,16 @@ struct RowByIndex {
 /// and adds all rows of that index in their order: a fixed order without atomics, and no two warps
 /// write the same place.
 template <int N, class T>
-__global__ void backward_kernel(EmbeddingBackward<T> e, const std::uint64_t* order) {
+__global__ void backward_kernel(EmbeddingBackward<T> e, const std::int64_t* order) {
   const std::int64_t first = blockIdx.x;
-  const std::uint64_t index = order[first] >> 32;
+  const std::int64_t index = order[first] >> 32;
   if (first > 0 && order[first - 1] >> 32 == index) return;
   const std::int64_t column = (std::int64_t{blockIdx.y} * 32 + threadIdx.x) * N;
   if (column >= e.width) return;
-  T* place = e.dtable + static_cast<std::int64_t>(index) * e.width + column;
+  T* place = e.dtable + index * e.width + column;
   auto sum = load_vector<T, N>(place);
   for (std::int64_t i = first; i < e.rows && order[i] >> 32 == index; ++i) {
-    const auto row = static_cast<std::int64_t>(order[i] & 0xFFFFFFFF);
+    const std::int64_t row = order[i] & 0xFFFFFFFF;
     const auto dy = load_vector<T, N>(e.dy + row * e.width + column);
     for (int k = 0; k < N; ++k) sum[k] += dy[k];
   }
@@ -68,9 +68,9 @@ template <class T>
 void backward(const EmbeddingBackward<T>& e) {
   constexpr int n = kVectorSize<T>;
   if (e.rows == 0 || e.width == 0) return;
-  const Scratch<std::uint64_t> keys(e.rows), other(e.rows);
-  launch_map(RowByIndex{e.indices, keys.data()}, 1, e.rows, false);
-  const std::uint64_t* order = sort_keys(keys.data(), other.data(), e.rows, 32, 63);
+  std::int64_t* keys = e.workspace;
+  launch_map(RowByIndex{e.indices, keys}, 1, e.rows, false);
+  const std::int64_t* order = sort_keys(keys, keys + e.rows, e.rows, 32, 63);
   if (e.width % n == 0 && are_vector_aligned(e.dy, e.dtable)) {
     launch(backward_kernel<n, T>, backward_configuration(e.rows, e.width, n), e, order);
   } else {

@@ -23,17 +23,17 @@ struct EmbeddingForward {
 };
 
 /// dtable[indices[i]] += dy[i], accumulated into dtable. A thread owns a range of columns and takes
-/// the rows in order, so that the sum's order is fixed without atomics. On CUDA the
-/// rows are sorted by index, stably, and a warp adds those of one index in some columns: 16 rows
-/// bytes of scratch and what the sort needs. Bytes: 3 rows width sizeof(T) + 4 rows per range (the
-/// sort's not counted). Operations: rows width.
+/// the rows in order, so that the sum's order is fixed without atomics. On CUDA the rows are sorted
+/// by index, stably, and a warp adds those of one index in some columns. Bytes: 3 rows width
+/// sizeof(T) + 4 rows per range (the sort's not counted). Operations: rows width.
 template <class T>
 struct EmbeddingBackward {
   static constexpr std::string_view name = "embedding_backward";
   const T* dy;                  // [rows, width]
   const std::int32_t* indices;  // [rows]
   T* dtable;                    // [table rows, width]
-  std::int64_t rows, width;
+  std::int64_t rows, width;     // rows < 2^32
+  std::int64_t* workspace;      // [2 rows] on a device; the CPU needs none
 
   double bytes() const { return 3.0 * rows * width * sizeof(T) + 4.0 * rows; }
   double operations() const { return 1.0 * rows * width; }

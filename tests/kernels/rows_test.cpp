@@ -36,14 +36,15 @@ TYPED_TEST(RowsTest, EmbeddingAndItsGradient) {
       const auto indices = random_indices(rows, count);
       Guarded<T> table(normals(count * width, 1)), y(rows * width), dy(normals(rows * width, 2));
       Guarded<T> dtable(normals(count * width, 3));
+      Shared<std::int64_t> workspace(2 * rows);
       std::vector<double> expected(rows * width), gradient = dtable.to_vector();
       for (std::int64_t i = 0; i < rows * width; ++i) {
         expected[i] = table[indices[i / width] * width + i % width];
         gradient[indices[i / width] * width + i % width] += dy[i];
       }
       run(test_device(), EmbeddingForward<T>{table.data(), indices.data(), y.data(), rows, width});
-      run(test_device(),
-          EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
+      run(test_device(), EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width,
+                                              workspace.data()});
       const auto where = fmt::format("count {} width {} rows {}", count, width, rows);
       expect_close(y, expected, 0, 0, where);
       expect_close(dtable, gradient, 5.0 + rows, 2, where);
@@ -76,7 +77,9 @@ TYPED_TEST(RowsTest, SameBitsForAnyThreadCountAndSchedule) {
     const std::int64_t count = 11, width = 150, rows = 900;
     const auto indices = random_indices(rows, count);
     Guarded<T> dy(normals(rows * width, 2)), dtable(count * width, T{0});
-    run(test_device(), EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width});
+    Shared<std::int64_t> workspace(2 * rows);
+    run(test_device(), EmbeddingBackward<T>{dy.data(), indices.data(), dtable.data(), rows, width,
+                                            workspace.data()});
     return dtable.bits();
   });
 }
@@ -84,11 +87,13 @@ TYPED_TEST(RowsTest, SameBitsForAnyThreadCountAndSchedule) {
 TEST(RowsTest, AnyArrayMayBeMisaligned) {
   const std::int64_t count = 7, width = 132, rows = 70;
   const auto indices = random_indices(rows, count);
+  Shared<std::int64_t> workspace(2 * rows);
   expect_same_for_any_alignment({count * width, rows * width}, [&](const auto& p) {
     run(test_device(), EmbeddingForward<float>{p[0], indices.data(), p[1], rows, width});
   });
   expect_same_for_any_alignment({count * width, rows * width}, [&](const auto& p) {
-    run(test_device(), EmbeddingBackward<float>{p[1], indices.data(), p[0], rows, width});
+    run(test_device(),
+        EmbeddingBackward<float>{p[1], indices.data(), p[0], rows, width, workspace.data()});
   });
   for (const std::int64_t x_stride : {width, width + 1, width + 4}) {
     for (const std::int64_t y_stride : {width, width + 1, width + 4}) {
