@@ -93,7 +93,8 @@ class DeviceSteps {
 /// The sum of scalars, at least one.
 Variable sum_of(const std::vector<Variable>& terms);
 
-/// The terms of a training pass by name: "prediction", "total", "invariance.text", ...
+/// The terms of a training pass by name: "prediction", "total", "invariance.text" or, of the whole
+/// model, "invariance", ...
 std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms,
                                                           const Model& model);
 

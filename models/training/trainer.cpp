@@ -180,6 +180,7 @@ class Trainer {
             PenaltySchedule::make(config.loss.invariance_schedule, config.loss.invariance_start, 1,
                                   std::lround(config.loss.invariance_anneal_fraction *
                                               static_cast<double>(schedule_.total_steps)))) {
+    if (config.loss.environments_from == "data") environments_ = data.environments;
     if (model_->device().is_cpu()) return;
     device_steps_.emplace(
         *model_, optimizer_, schedule_,
@@ -236,8 +237,7 @@ class Trainer {
         },
         state_.position, sampler_.batches_per_epoch());
     DeviceBatches batches(
-        prefetcher, [&](const Batch& batch) { return unit_input(config_, data_.dataset, batch); },
-        model_->device());
+        prefetcher, [&](const Batch& batch) { return input_of(batch); }, model_->device());
     while (const auto batch = batches.next()) {
       submit_step(batch->batch, batch->input);
       const bool stopping = InterruptGuard::requested();
@@ -249,6 +249,12 @@ class Trainer {
     }
     while (!steps_under_way_.empty()) finish_step();
     return true;
+  }
+
+  ModelInput input_of(const Batch& batch) const {
+    ModelInput input = unit_input(config_, data_.dataset, batch);
+    if (environments_.count > 0) input.environments = environments_.groups(batch.indices);
+    return input;
   }
 
   void submit_step(const Batch& batch, const ModelInput& input) {
@@ -442,6 +448,7 @@ class Trainer {
   BatchSampler sampler_;
   const Schedule schedule_;
   const PenaltySchedule penalty_schedule_;   // of R_inv's weight, as a factor
+  SampleEnvironments environments_;          // none where they are the noisy variants
   std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
   std::deque<std::int64_t> steps_under_way_;  // of each the batch's first sample; oldest first
