@@ -25,6 +25,11 @@ void validate_environments(const Config& config) {
             "loss.environments_from = \"{}\" has not; use irmv1, vrex, mmrex, mmd or coral",
             paired, loss.environments_from);
   }
+  require(
+      loss.environments_from != "inferred" || loss.mmrex_minimum_weight <= 0.5, "config",
+      "loss.mmrex_minimum_weight = {} is above 1 / 2: the weights of both inferred environments "
+      "add to 1",
+      loss.mmrex_minimum_weight);
   require(loss.environments_from != "data" || !config.data.environment.empty(), "config",
           "loss.environments_from = \"data\" needs data.environment, the name of what numbers each "
           "sample's environment");

@@ -167,10 +167,11 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "K of Table 7: noisy variants beside the clean one; 0 drops R_inv"},
       {"noise_intensity", &L::noise_intensity, at_least(0),
        "alpha(1) of Table 7; environment e has alpha(1) e"},
-      {"environments_from", &L::environments_from, one_of({"noise", "data"}),
+      {"environments_from", &L::environments_from, one_of({"noise", "data", "inferred"}),
        "noise: the environments are the K + 1 variants of every sample; data: they are those of "
-       "data.environment, K is not used, irmv1, vrex and mmrex compare the model's own risks, mmd "
-       "and coral the clean Z_inv"},
+       "data.environment; inferred: two, by EIIL from a vanilla reference model, which is trained "
+       "first and whose steps the progress does not count. In the latter two K is not used, irmv1, "
+       "vrex and mmrex compare the model's own risks, mmd and coral the clean Z_inv"},
       {"invariance", &L::invariance,
        one_of({"l1", "mmd", "coral", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
        "l1: Eq. 4; mmd and coral: the distance of distributions in its place; the others compare "

@@ -233,6 +233,8 @@ std::vector<std::string> Model::modalities() const {
   return names;
 }
 
+bool Model::needs_environments() const { return Terms(config_).given_environments(); }
+
 std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
                                       const RandomStreams& streams) const {
   std::vector<Variable> x;
@@ -272,7 +274,7 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
   std::optional<NoGradScope> no_grad;
   if (mode == Mode::inference) no_grad.emplace();
   const bool with_losses = mode == Mode::training && input.labels.defined();
-  const bool given = with_losses && Terms(config_).given_environments();
+  const bool given = with_losses && needs_environments();
   require(!given || input.environments.offsets.defined(), "model",
           "loss.environments_from = \"{}\", but the input names no environments",
           config_.loss.environments_from);

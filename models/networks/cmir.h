@@ -121,6 +121,8 @@ class Model {
   /// not among them).
   std::vector<std::string> modalities() const;
   const Config& config() const { return config_; }
+  /// Whether training needs ModelInput::environments.
+  bool needs_environments() const;
   Device device() const { return predictor_->layer0.weight.device(); }
   /// Sweeps of the noise protocol change only this: rates and kinds, no parameters.
   void set_noise(const NoiseConfig& noise) { config_.noise = noise; }

@@ -13,6 +13,7 @@
 #include "core/formats/safetensors.h"
 #include "models/training/device_batches.h"
 #include "models/training/device_steps.h"
+#include "models/training/environment_inference.h"
 #include "models/training/evaluate.h"
 #include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
@@ -28,6 +29,8 @@ using Clock = std::chrono::steady_clock;
 constexpr const char* kBestPrefix = "best.";
 constexpr const char* kOptimizerPrefix = "optimizer.";
 constexpr const char* kEstimatorOptimizerPrefix = "estimator_optimizer.";
+constexpr const char* kEnvironments = "environments";  // the inferred ones' labels
+constexpr const char* kReferenceDirectory = "reference";
 
 nlohmann::json to_json(const EpochRecord& record) {
   nlohmann::json json = {{"epoch", record.epoch},
@@ -180,7 +183,8 @@ class Trainer {
             PenaltySchedule::make(config.loss.invariance_schedule, config.loss.invariance_start, 1,
                                   std::lround(config.loss.invariance_anneal_fraction *
                                               static_cast<double>(schedule_.total_steps)))) {
-    if (config.loss.environments_from == "data") environments_ = data.environments;
+    if (model_->needs_environments() && config.loss.environments_from == "data")
+      environments_ = data.environments;
     if (model_->device().is_cpu()) return;
     device_steps_.emplace(
         *model_, optimizer_, schedule_,
@@ -195,7 +199,14 @@ class Trainer {
 
   TrainResult run() {
     state_.finished = config_.training.epochs == 0;
-    const bool resumed = options_.resume && load_checkpoint();
+    bool resumed = options_.resume && load_checkpoint();
+    if (infers_environments() && environments_.count == 0 && !state_.finished) {
+      const InferredEnvironments inferred = infer();
+      resumed = resumed || inferred.resumed;
+      if (inferred.interrupted) return {model_, state_, true, resumed};
+    }
+    if (infers_environments() && !options_.directory.empty())
+      std::filesystem::remove_all(options_.directory / kReferenceDirectory);
     last_checkpoint_ = Clock::now();
     while (!state_.finished) {
       if (!run_epoch()) {
@@ -225,6 +236,21 @@ class Trainer {
         {.batch_size = config.training.batch_size, .bucket_batches = bucket ? 16 : 0, .seed = seed},
         bucket ? sample_lengths(data.dataset, data.fields, data.split.train)
                : std::vector<std::int64_t>{});
+  }
+
+  bool infers_environments() const {
+    return model_->needs_environments() && config_.loss.environments_from == "inferred";
+  }
+
+  InferredEnvironments infer() {
+    TrainOptions options = options_;
+    options.on_step = nullptr;
+    if (!options.directory.empty()) options.directory /= kReferenceDirectory;
+    const InferredEnvironments inferred = train_reference(config_, data_, seed_, options);
+    if (inferred.interrupted) return inferred;
+    environments_ = inferred.environments;
+    save_checkpoint();  // from here on the reference model is not needed
+    return inferred;
   }
 
   /// Runs the rest of the epoch under way; false when interrupted.
@@ -394,6 +420,7 @@ class Trainer {
         tensors.emplace_back(kEstimatorOptimizerPrefix + name, tensor);
     }
     for (const auto& [name, tensor] : best_) tensors.emplace_back(kBestPrefix + name, tensor);
+    if (infers_environments()) tensors.emplace_back(kEnvironments, environments_.labels);
     auto metadata = description_to_metadata(description());
     metadata["state"] = to_json(state_).dump();
     try {
@@ -430,6 +457,13 @@ class Trainer {
     optimizer_.load_state(with_prefix(tensors, kOptimizerPrefix));
     if (!estimator_optimizer_.empty())
       estimator_optimizer_.load_state(with_prefix(tensors, kEstimatorOptimizerPrefix));
+    if (infers_environments()) {
+      environments_ = {content.at(kEnvironments).clone(), 2};
+      require(
+          environments_.labels.numel() == data_.dataset.size(), "resume",
+          "{} names the environments of {} samples, '{}' has {}; choose another output directory",
+          file.string(), environments_.labels.numel(), data_.dataset.name, data_.dataset.size());
+    }
     try {
       state_ = state_from_json(nlohmann::json::parse(content.metadata().at("state")));
     } catch (const std::exception& error) {

@@ -162,6 +162,9 @@ TEST(Config, ChecksWhatNoSingleKeyShows) {
               HasSubstr("use irmv1, vrex, mmrex, mmd or coral"));
   EXPECT_THAT(parse_message("[loss]\nenvironments_from = \"data\"\ninvariance = \"vrex\"\n"),
               HasSubstr("needs data.environment"));
+  EXPECT_THAT(parse_message("[loss]\nenvironments_from = \"inferred\"\ninvariance = \"mmrex\"\n"
+                            "mmrex_minimum_weight = 0.6\n"),
+              HasSubstr("is above 1 / 2"));
   EXPECT_THAT(parse_message("[loss]\nmmrex_minimum_weight = 0.6\n"), HasSubstr("is above 1 / (K"));
   EXPECT_THAT(message_of([] { parse_config("", "empty.toml"); }),
               HasSubstr("at least one modality"));

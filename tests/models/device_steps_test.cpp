@@ -129,7 +129,7 @@ TEST_F(DeviceStepsTest, ReplaysReadTheEnvironmentsOfTheirBatch) {
   for (const char* form : {"irmv1", "vrex", "mmrex", "mmd", "coral"}) {
     Config config = config_with({"text"});
     config.data.environment = "environment";
-    config.loss.environments_from = "data";
+    config.loss.environments_from = form == std::string("vrex") ? "inferred" : "data";
     config.loss.invariance = form;
     config.loss.lambda_invariance = 1;
     config.training.epochs = 4;
