@@ -8,6 +8,35 @@
 
 namespace cmir {
 
+namespace {
+
+void validate_environments(const Config& config) {
+  const LossConfig& loss = config.loss;
+  if (loss.environments_from == "noise") {
+    require(loss.mmrex_minimum_weight * static_cast<double>(loss.environments + 1) <= 1, "config",
+            "loss.mmrex_minimum_weight = {} is above 1 / (K + 1): the weights of the {} variants "
+            "add to 1",
+            loss.mmrex_minimum_weight, loss.environments + 1);
+    return;
+  }
+  for (const char* paired : {"l1", "kl", "output_difference"}) {
+    require(loss.invariance != paired, "config",
+            "loss.invariance = \"{}\" compares noisy variants of one sample, which "
+            "loss.environments_from = \"{}\" has not; use irmv1, vrex, mmrex, mmd or coral",
+            paired, loss.environments_from);
+  }
+  require(
+      loss.environments_from != "inferred" || loss.mmrex_minimum_weight <= 0.5, "config",
+      "loss.mmrex_minimum_weight = {} is above 1 / 2: the weights of both inferred environments "
+      "add to 1",
+      loss.mmrex_minimum_weight);
+  require(loss.environments_from != "data" || !config.data.environment.empty(), "config",
+          "loss.environments_from = \"data\" needs data.environment, the name of what numbers each "
+          "sample's environment");
+}
+
+}  // namespace
+
 void validate(const Config& config) {
   const auto& data = config.data;
   std::set<std::string> names;
@@ -50,11 +79,7 @@ void validate(const Config& config) {
           "model.outputs = {} does not suit data.task = '{}' (multiclass: the number of classes; "
           "otherwise 1)",
           outputs, task);
-  require(config.loss.mmrex_minimum_weight * static_cast<double>(config.loss.environments + 1) <= 1,
-          "config",
-          "loss.mmrex_minimum_weight = {} is above 1 / (K + 1): the weights of the {} variants add "
-          "to 1",
-          config.loss.mmrex_minimum_weight, config.loss.environments + 1);
+  validate_environments(config);
   const std::string& sufficiency = config.loss.sufficiency;
   require(sufficiency == "none" || sufficiency == "input" || reaching >= 2, "config",
           "loss.sufficiency = '{}' compares modalities, and only one reaches the predictor",

@@ -48,6 +48,7 @@ struct DataConfig {
   std::string split;
   std::int64_t fold = -1;
   std::string label;
+  std::string environment;
   std::string task = "regression";
   std::string metric = "sentiment3";
   bool standardise = true;
@@ -83,6 +84,7 @@ struct LossConfig {
   double lambda_reconstruction = 0.05;
   std::int64_t environments = 1;
   double noise_intensity = 0.1;
+  std::string environments_from = "noise";
   std::string invariance = "l1";
   double lambda_unimodal = 1.0;
   std::string invariance_schedule = "constant";

@@ -96,6 +96,11 @@ const Fields<DataConfig>& fields(const DataConfig&) {
        "with a tensor of folds: the test fold; -1: the tensor holds parts (0 train, 1 valid, 2 "
        "test, 3 OOD)"},
       {"label", &D::label, {}, "the tensor of labels"},
+      {"environment",
+       &D::environment,
+       {},
+       "for loss.environments_from = \"data\": what numbers each sample's environment, such as an "
+       "extra tensor, group, or a label or fold of integers"},
       {"task", &D::task, one_of({"regression", "binary", "multiclass"}), "what the labels are"},
       {"metric", &D::metric, one_of({"sentiment3", "sims", "binary", "multiclass"}),
        "the family of metrics of section 5.3"},
@@ -162,6 +167,11 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "K of Table 7: noisy variants beside the clean one; 0 drops R_inv"},
       {"noise_intensity", &L::noise_intensity, at_least(0),
        "alpha(1) of Table 7; environment e has alpha(1) e"},
+      {"environments_from", &L::environments_from, one_of({"noise", "data", "inferred"}),
+       "noise: the environments are the K + 1 variants of every sample; data: they are those of "
+       "data.environment; inferred: two, by EIIL from a vanilla reference model, which is trained "
+       "first and whose steps the progress does not count. In the latter two K is not used, irmv1, "
+       "vrex and mmrex compare the model's own risks, mmd and coral the clean Z_inv"},
       {"invariance", &L::invariance,
        one_of({"l1", "mmd", "coral", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
        "l1: Eq. 4; mmd and coral: the distance of distributions in its place; the others compare "
@@ -179,7 +189,9 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        {},
        "irmv1: the product over two halves of the samples, whose expectation is right"},
       {"mmrex_minimum_weight", &L::mmrex_minimum_weight, between(-100, 1),
-       "mmrex: the least weight of a variant's risk, at most 1 / (K + 1); 0: the worst risk alone"},
+       "mmrex: the least weight of an environment's risk, at most 1 / their number; 0: the worst "
+       "risk "
+       "alone"},
       {"lambda_unimodal", &L::lambda_unimodal, at_least(0),
        "open choice: weight of L_pred of appendix H's unimodal predictors"},
       {"invariance_symmetric",

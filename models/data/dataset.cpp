@@ -115,6 +115,20 @@ const Tensor& Dataset::embedding(std::string_view key) const {
   return look_up(embeddings, key, "emb_", "embedding table", *this);
 }
 
+Tensor Dataset::integers(std::string_view key) const {
+  std::map<std::string, Tensor> all;
+  const auto add = [&](const std::string& column, const Tensor& values) {
+    const bool fits = values.defined() && values.dtype() == DType::i32 && values.rank() == 1 &&
+                      values.size(0) == size();
+    if (fits) all.try_emplace(column, values);
+  };
+  add("group", group);
+  for (const auto& [column, values] : extras) add(column, values);
+  for (const auto& [column, values] : labels) add(column, values.values);
+  for (const auto& [column, values] : folds) add(column, values);
+  return look_up(all, key, "extra.", "integers", *this);
+}
+
 nlohmann::json Dataset::summary() const {
   using Json = nlohmann::json;
   Json json{{"name", name},       {"task", task},       {"source", source},

@@ -84,6 +84,8 @@ struct Dataset {
   const Tokens& token(std::string_view key) const;
   const Label& label(std::string_view key) const;
   const Tensor& embedding(std::string_view key) const;
+  /// One integer per sample, i32 [samples]: an extra, a label's classes, a fold, or "group".
+  Tensor integers(std::string_view key) const;
 
   /// Names, shapes, lengths, label ranges and sizes of the parts, for people and for the
   /// container's card.

@@ -29,18 +29,22 @@ constexpr const char* kEstimatorPrefix = "estimator.";
 
 /// Which terms of Eq. 9 beside L_pred a configuration has.
 struct Terms {
-  bool encoders, invariance, decorrelation, reconstruction, estimator;
+  bool encoders, given, invariance, decorrelation, reconstruction, estimator;
 
   explicit Terms(const Config& config)
       : encoders(config.model.framework == "cmir"),
+        given(config.loss.environments_from != "noise"),
         invariance(encoders && config.model.use_invariance && config.loss.lambda_invariance > 0 &&
-                   config.loss.environments > 0),
+                   (given || config.loss.environments > 0)),
         decorrelation(encoders && config.model.use_decorrelation &&
                       config.loss.lambda_decorrelation > 0),
         reconstruction(encoders && config.model.use_reconstruction &&
                        config.loss.lambda_reconstruction > 0),
         estimator(decorrelation && needs_estimator(config.loss.decorrelation)) {}
   bool spurious() const { return decorrelation || reconstruction; }
+  /// Whether R_inv compares noisy variants, or else environments that the input names.
+  bool variants() const { return invariance && !given; }
+  bool given_environments() const { return invariance && given; }
 };
 
 Variable prediction_loss(const LossConfig& config, const Variable& prediction, const Tensor& labels,
@@ -65,10 +69,13 @@ Variable irm_penalty(const LossConfig& config, const Variable& predictions, cons
   return losses::irm_cross_entropy(predictions, labels, environments, options);
 }
 
-/// Whether R_inv in that form compares the outputs of unimodal predictors; the others compare
-/// Z_inv.
+bool compares_distributions(const std::string& invariance) {
+  return invariance == "mmd" || invariance == "coral";
+}
+
+/// Whether R_inv in that form compares outputs of predictors; the others compare Z_inv.
 bool compares_outputs(const std::string& invariance) {
-  return invariance != "l1" && invariance != "mmd" && invariance != "coral";
+  return invariance != "l1" && !compares_distributions(invariance);
 }
 
 /// Whether R_inv in that form compares risks, and so needs labels.
@@ -76,14 +83,22 @@ bool compares_risks(const std::string& invariance) {
   return invariance == "irmv1" || invariance == "vrex" || invariance == "mmrex";
 }
 
-/// Of the outputs of a unimodal predictor for all variants; the labels are those of one.
+/// Of the outputs of a unimodal predictor for all variants, where the labels are those of one; or
+/// of the model's in given environments.
 Variable risk_penalty(const LossConfig& config, const Variable& predictions, const Tensor& labels,
                       const losses::EnvironmentGroups& environments) {
   if (config.invariance == "irmv1") return irm_penalty(config, predictions, labels, environments);
-  const Variable of_samples =
-      prediction_loss(config, predictions, labels, losses::Reduction::none, environments.count());
+  const Variable of_samples = prediction_loss(config, predictions, labels, losses::Reduction::none,
+                                              predictions.shape()[0] / labels.size(0));
   if (config.invariance == "vrex") return losses::vrex(of_samples, environments);
   return losses::mmrex(of_samples, environments, config.mmrex_minimum_weight);
+}
+
+/// By mmd or coral, of Z_inv.
+Variable distance_penalty(const LossConfig& config, const Variable& invariants,
+                          const losses::EnvironmentGroups& environments) {
+  return config.invariance == "mmd" ? losses::mmd(invariants, environments)
+                                    : losses::coral(invariants, environments);
 }
 
 /// `compared`: Z_inv of all variants for l1, outputs of a unimodal predictor for the forms of
@@ -198,7 +213,7 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
       if (terms.encoders)
         branch.encoder = Encoder(store_, "encoder." + name, width, hidden, terms.spurious());
       if (terms.reconstruction) branch.decoder = Decoder(store_, "decoder." + name, width, hidden);
-      if (terms.invariance && compares_outputs(config_.loss.invariance)) {
+      if (terms.variants() && compares_outputs(config_.loss.invariance)) {
         branch.unimodal_predictor =
             Predictor(store_, "unimodal_predictor." + name, width, config_.model);
       }
@@ -218,6 +233,8 @@ std::vector<std::string> Model::modalities() const {
   }
   return names;
 }
+
+bool Model::needs_environments() const { return Terms(config_).given_environments(); }
 
 std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
                                       const RandomStreams& streams) const {
@@ -258,6 +275,10 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
   std::optional<NoGradScope> no_grad;
   if (mode == Mode::inference) no_grad.emplace();
   const bool with_losses = mode == Mode::training && input.labels.defined();
+  const bool given = with_losses && needs_environments();
+  require(!given || input.environments.offsets.defined(), "model",
+          "loss.environments_from = \"{}\", but the input names no environments",
+          config_.loss.environments_from);
   const std::vector<Variable> x = unimodal(input, mode, streams);
 
   ForwardOutput output;
@@ -266,7 +287,7 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
   for (std::size_t m = 0; m < branches_.size(); ++m) {
     if (branches_[m].fuse) continue;
     reaching.push_back(branches_[m].encoder
-                           ? encode(m, x[m], with_losses ? &input.labels : nullptr, streams, output)
+                           ? encode(m, x[m], with_losses ? &input : nullptr, streams, output)
                            : x[m]);
   }
   DropoutSites sites(streams, branches_.size(), mode == Mode::training);
@@ -274,6 +295,9 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
       (*predictor_)(reaching.size() == 1 ? reaching[0] : ops::concat(reaching), sites);
   if (input.labels.defined()) {
     output.losses.prediction = prediction_loss(config_.loss, output.prediction, input.labels);
+    if (given && compares_risks(config_.loss.invariance))
+      output.losses.model_invariance =
+          risk_penalty(config_.loss, output.prediction, input.labels, input.environments);
     if (with_losses) {
       output.losses.sufficiency = sufficiency(reaching, x);
       add_up(input.invariance_factor, output.losses);
@@ -294,7 +318,7 @@ void Model::check_values(const ModelInput& input) const {
     losses::check_classes(input.labels, config_.model.outputs);
 }
 
-Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
+Variable Model::encode(std::size_t m, const Variable& x, const ModelInput* training,
                        const RandomStreams& streams, ForwardOutput& output) const {
   LossTerms& losses = output.losses;
   const Branch& branch = branches_[m];
@@ -302,7 +326,7 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
   const Terms terms(config_);
   const std::int64_t samples = x.shape()[0];
   const int environments =
-      labels != nullptr && terms.invariance ? static_cast<int>(loss.environments) : 0;
+      training != nullptr && terms.variants() ? static_cast<int>(loss.environments) : 0;
 
   // One pass over all K + 1 variants; the clean one is the first block of rows.
   const Variable variants = environments == 0
@@ -315,23 +339,24 @@ Variable Model::encode(std::size_t m, const Variable& x, const Tensor* labels,
     return environments == 0 ? rows : ops::slice_rows(rows, 0, samples);
   };
   const Variable invariant = clean_rows(invariants);
-  if (labels == nullptr) return invariant;
+  if (training == nullptr) return invariant;
 
+  if (terms.given_environments() && !compares_risks(loss.invariance))
+    losses.invariance.push_back(distance_penalty(loss, invariant, training->environments));
   if (environments > 0) {
     Variable compared = invariants;
     if (branch.unimodal_predictor) {
       DropoutSites none(streams, m, false);  // outputs differ by the environment alone
       compared = (*branch.unimodal_predictor)(invariants, none);
-      losses.unimodal.push_back(prediction_loss(loss, clean_rows(compared), *labels));
+      losses.unimodal.push_back(prediction_loss(loss, clean_rows(compared), training->labels));
     }
     const auto groups = [&]() -> const losses::EnvironmentGroups& {
       return variant_groups(environments, samples);
     };
     losses.invariance.push_back(
-        compares_risks(loss.invariance) ? risk_penalty(loss, compared, *labels, groups())
-        : loss.invariance == "mmd"      ? losses::mmd(compared, groups())
-        : loss.invariance == "coral"    ? losses::coral(compared, groups())
-                                        : invariance_loss(loss, compared, environments));
+        compares_risks(loss.invariance) ? risk_penalty(loss, compared, training->labels, groups())
+        : compares_distributions(loss.invariance) ? distance_penalty(loss, compared, groups())
+                                                  : invariance_loss(loss, compared, environments));
   }
   if (!terms.spurious()) return invariant;
   const Variable spurious = branch.encoder->spurious(clean_rows(trunk));
@@ -431,6 +456,7 @@ void Model::add_up(const Tensor& invariance_factor, LossTerms& losses) const {
     }
   };
   std::vector<Variable> invariance = losses.invariance;
+  if (losses.model_invariance.defined()) invariance.push_back(losses.model_invariance);
   for (Variable& term : invariance) {
     if (!invariance_factor.defined()) break;
     term = ops::multiply(term, Variable(invariance_factor.to(term.dtype()).on(device())));

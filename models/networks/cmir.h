@@ -22,6 +22,7 @@ namespace cmir {
 struct LossTerms {
   Variable prediction;
   std::vector<Variable> invariance;
+  Variable model_invariance;  ///< of the model's risks in given environments, in place of those
   std::vector<Variable> decorrelation;
   std::vector<Variable> reconstruction;
   std::vector<Variable>
@@ -120,6 +121,8 @@ class Model {
   /// not among them).
   std::vector<std::string> modalities() const;
   const Config& config() const { return config_; }
+  /// Whether training needs ModelInput::environments.
+  bool needs_environments() const;
   Device device() const { return predictor_->layer0.weight.device(); }
   /// Sweeps of the noise protocol change only this: rates and kinds, no parameters.
   void set_noise(const NoiseConfig& noise) { config_.noise = noise; }
@@ -139,8 +142,8 @@ class Model {
   /// X_m of every branch, fused and corrupted.
   std::vector<Variable> unimodal(const ModelInput& input, Mode mode,
                                  const RandomStreams& streams) const;
-  /// The clean Z_m^inv of branch m; with labels also appends the branch's loss terms.
-  Variable encode(std::size_t m, const Variable& x, const Tensor* labels,
+  /// The clean Z_m^inv of branch m; in training (not null) also appends the branch's loss terms.
+  Variable encode(std::size_t m, const Variable& x, const ModelInput* training,
                   const RandomStreams& streams, ForwardOutput& output) const;
   Variable decorrelation_loss(std::size_t m, const Variable& invariant, const Variable& spurious,
                               const RandomStreams& streams) const;

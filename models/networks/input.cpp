@@ -14,6 +14,7 @@ ModelInput ModelInput::to(Device device) const {
   }
   (void)groups.on(device);
   (void)labels.on(device);
+  environments.prepare(device);
   (void)invariance_factor.on(device);
   return moved;
 }

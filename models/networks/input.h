@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/tensor.h"
+#include "losses/environment_groups.h"
 
 namespace cmir {
 
@@ -45,10 +46,13 @@ struct ModelInput {
   Tensor groups;
   Tensor labels;  ///< [samples] floating; i32 for cross_entropy; undefined when only predictions
                   ///< are wanted
+  /// Which samples are of which environment, where loss.environments_from is not "noise"; made by
+  /// labels. Undefined: training with R_inv is an Error then.
+  losses::EnvironmentGroups environments;
   Tensor invariance_factor;  ///< floating []: of R_inv's weight in this step; undefined: 1
 
-  /// Features on the device. Tokens, offsets, groups, labels and the factor stay on the CPU, where
-  /// ops check them, and have their copy there (Tensor::on).
+  /// Features on the device. Tokens, offsets, groups, labels, environments and the factor stay on
+  /// the CPU, where ops check them, and have their copy there (Tensor::on).
   ModelInput to(Device device) const;
 };
 

@@ -36,6 +36,7 @@ std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms
     }
   };
   add("invariance", terms.invariance);
+  if (terms.model_invariance.defined()) all.emplace_back("invariance", terms.model_invariance);
   add("decorrelation", terms.decorrelation);
   add("reconstruction", terms.reconstruction);
   add("unimodal", terms.unimodal);

@@ -90,7 +90,8 @@ class DeviceSteps {
   std::size_t loss_count_ = 0;  // of the step before
 };
 
-/// The terms of a training pass by name: "prediction", "total", "invariance.text", ...
+/// The terms of a training pass by name: "prediction", "total", "invariance.text" or, of the whole
+/// model, "invariance", ...
 std::vector<std::pair<std::string, Variable>> named_terms(const LossTerms& terms,
                                                           const Model& model);
 

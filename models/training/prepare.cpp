@@ -46,6 +46,8 @@ PreparedData prepare_data(const Config& config, Dataset dataset, const PrepareOp
   data.metric = parse_metric_family(config.data.metric);
   validate(dataset).require_ok(dataset.name);
   resolve_samples(config, dataset, options, data);
+  if (!options.inference && !config.data.environment.empty())
+    data.environments = environments_of_data(dataset, config.data.environment, data.split.train);
   std::vector<std::string> scaled;
   for (const ModalityConfig& modality : config.data.modalities) {
     if (modality.standardise && dataset.features.contains(modality.feature))

@@ -10,6 +10,7 @@
 #include "models/data/standardise.h"
 #include "models/evaluation/metrics.h"
 #include "models/networks/batch_input.h"
+#include "models/training/sample_environments.h"
 
 namespace cmir {
 
@@ -20,6 +21,7 @@ struct PreparedData {
   std::vector<ModalityInfo> modalities;  ///< one per [[data.modalities]], in its order
   Standardiser standardiser;
   MetricFamily metric = MetricFamily::sentiment3;
+  SampleEnvironments environments;  ///< of data.environment; none where it is empty
 };
 
 struct PrepareOptions {
@@ -33,7 +35,7 @@ struct PrepareOptions {
 /// Validates the data set (an Error lists what is wrong with it), resolves the split and scales the
 /// features. Errors: a feature, token or label name that the data set lacks (the message lists
 /// those it has), a label that does not suit data.task, features of another width than the
-/// standardiser's.
+/// standardiser's; for training, environments_of_data()'s.
 PreparedData prepare_data(const Config& config, Dataset dataset,
                           const PrepareOptions& options = {});
 

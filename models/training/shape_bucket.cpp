@@ -106,6 +106,7 @@ ShapeBucket ShapeBucket::of(const ModelInput& input, const LongestSequences& lon
     bucket.groups = {
         .samples = input.groups.numel() - 1, .rows = at.back(), .longest = longest_of(at)};
   }
+  if (input.environments.offsets.defined()) bucket.environments = input.environments.count();
   return bucket;
 }
 
@@ -138,6 +139,11 @@ PaddedInput::PaddedInput(const ModelInput& input, const ShapeBucket& bucket, DTy
   if (input.groups.defined()) input_.groups = Tensor::zeros(input.groups.shape(), DType::i64);
   if (input.labels.defined())
     input_.labels = Tensor::zeros(input.labels.shape(), dtype_for(input.labels));
+  if (input.environments.offsets.defined()) {
+    const Tensor &offsets = input.environments.offsets, &order = input.environments.order;
+    input_.environments = {Tensor::zeros(offsets.shape(), offsets.dtype()),
+                           Tensor::zeros(order.shape(), order.dtype())};
+  }
   if (input.invariance_factor.defined()) input_.invariance_factor = Tensor::zeros({}, dtype);
 }
 
@@ -152,6 +158,10 @@ void PaddedInput::fill(const ModelInput& input) {
   }
   if (input.groups.defined()) input_.groups.copy_from(input.groups);
   if (input.labels.defined()) input_.labels.copy_from(input.labels.to(input_.labels.dtype()));
+  if (input.environments.offsets.defined()) {
+    input_.environments.offsets.copy_from(input.environments.offsets);
+    input_.environments.order.copy_from(input.environments.order);
+  }
   if (input.invariance_factor.defined())
     input_.invariance_factor.copy_from(
         input.invariance_factor.to(input_.invariance_factor.dtype()));

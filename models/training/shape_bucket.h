@@ -44,6 +44,7 @@ struct ShapeBucket {
   std::map<std::string, std::vector<std::int64_t>> vectors;  ///< shapes of values without offsets
   std::vector<std::int64_t> labels;                          ///< their shape
   SequenceBucket groups;
+  std::int64_t environments = 0;
 
   static ShapeBucket of(const ModelInput& input, const LongestSequences& longest);
   auto operator<=>(const ShapeBucket&) const = default;

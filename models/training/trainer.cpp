@@ -14,6 +14,7 @@
 #include "core/formats/safetensors.h"
 #include "models/training/device_batches.h"
 #include "models/training/device_steps.h"
+#include "models/training/environment_inference.h"
 #include "models/training/evaluate.h"
 #include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
@@ -29,6 +30,8 @@ using Clock = std::chrono::steady_clock;
 constexpr const char* kBestPrefix = "best.";
 constexpr const char* kOptimizerPrefix = "optimizer.";
 constexpr const char* kEstimatorOptimizerPrefix = "estimator_optimizer.";
+constexpr const char* kEnvironments = "environments";  // the inferred ones' labels
+constexpr const char* kReferenceDirectory = "reference";
 
 nlohmann::json to_json(const EpochRecord& record) {
   nlohmann::json json = {{"epoch", record.epoch},
@@ -182,6 +185,8 @@ class Trainer {
             PenaltySchedule::make(config.loss.invariance_schedule, config.loss.invariance_start, 1,
                                   std::lround(config.loss.invariance_anneal_fraction *
                                               static_cast<double>(schedule_.total_steps)))) {
+    if (model_->needs_environments() && config.loss.environments_from == "data")
+      environments_ = data.environments;
     if (model_->device().is_cpu()) return;
     device_steps_.emplace(
         *model_, optimizer_, schedule_,
@@ -196,7 +201,14 @@ class Trainer {
 
   TrainResult run() {
     state_.finished = config_.training.epochs == 0;
-    const bool resumed = options_.resume && load_checkpoint();
+    bool resumed = options_.resume && load_checkpoint();
+    if (infers_environments() && environments_.count == 0 && !state_.finished) {
+      const InferredEnvironments inferred = infer();
+      resumed = resumed || inferred.resumed;
+      if (inferred.interrupted) return {model_, state_, true, resumed};
+    }
+    if (infers_environments() && !options_.directory.empty())
+      std::filesystem::remove_all(options_.directory / kReferenceDirectory);
     last_checkpoint_ = Clock::now();
     while (!state_.finished) {
       if (!run_epoch()) {
@@ -228,6 +240,21 @@ class Trainer {
                : std::vector<std::int64_t>{});
   }
 
+  bool infers_environments() const {
+    return model_->needs_environments() && config_.loss.environments_from == "inferred";
+  }
+
+  InferredEnvironments infer() {
+    TrainOptions options = options_;
+    options.on_step = nullptr;
+    if (!options.directory.empty()) options.directory /= kReferenceDirectory;
+    const InferredEnvironments inferred = train_reference(config_, data_, seed_, options);
+    if (inferred.interrupted) return inferred;
+    environments_ = inferred.environments;
+    save_checkpoint();  // from here on the reference model is not needed
+    return inferred;
+  }
+
   /// Runs the rest of the epoch under way; false when interrupted.
   bool run_epoch() {
     const auto epoch = static_cast<std::uint32_t>(state_.epoch);
@@ -238,8 +265,7 @@ class Trainer {
         },
         state_.position, sampler_.batches_per_epoch());
     DeviceBatches batches(
-        prefetcher, [&](const Batch& batch) { return unit_input(config_, data_.dataset, batch); },
-        model_->device());
+        prefetcher, [&](const Batch& batch) { return input_of(batch); }, model_->device());
     while (const auto batch = batches.next()) {
       submit_step(batch->batch, batch->input);
       const bool stopping = InterruptGuard::requested();
@@ -251,6 +277,12 @@ class Trainer {
     }
     while (!steps_under_way_.empty()) finish_step();
     return true;
+  }
+
+  ModelInput input_of(const Batch& batch) const {
+    ModelInput input = unit_input(config_, data_.dataset, batch);
+    if (environments_.count > 0) input.environments = environments_.groups(batch.indices);
+    return input;
   }
 
   void submit_step(const Batch& batch, const ModelInput& input) {
@@ -390,6 +422,7 @@ class Trainer {
         tensors.emplace_back(kEstimatorOptimizerPrefix + name, tensor);
     }
     for (const auto& [name, tensor] : best_) tensors.emplace_back(kBestPrefix + name, tensor);
+    if (infers_environments()) tensors.emplace_back(kEnvironments, environments_.labels);
     auto metadata = description_to_metadata(description());
     metadata["state"] = to_json(state_).dump();
     try {
@@ -426,6 +459,13 @@ class Trainer {
     optimizer_.load_state(with_prefix(tensors, kOptimizerPrefix));
     if (!estimator_optimizer_.empty())
       estimator_optimizer_.load_state(with_prefix(tensors, kEstimatorOptimizerPrefix));
+    if (infers_environments()) {
+      environments_ = {content.at(kEnvironments).clone(), 2};
+      require(
+          environments_.labels.numel() == data_.dataset.size(), "resume",
+          "{} names the environments of {} samples, '{}' has {}; choose another output directory",
+          file.string(), environments_.labels.numel(), data_.dataset.name, data_.dataset.size());
+    }
     try {
       state_ = state_from_json(nlohmann::json::parse(content.metadata().at("state")));
     } catch (const std::exception& error) {
@@ -444,6 +484,7 @@ class Trainer {
   BatchSampler sampler_;
   const Schedule schedule_;
   const PenaltySchedule penalty_schedule_;   // of R_inv's weight, as a factor
+  SampleEnvironments environments_;          // none where they are the noisy variants
   std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
   std::deque<std::int64_t> steps_under_way_;  // of each the batch's first sample; oldest first

@@ -54,9 +54,10 @@ inline constexpr const char* kCheckpointFile = "checkpoint.safetensors";
 inline constexpr const char* kModelFile = "model.safetensors";
 
 struct TrainOptions {
-  std::filesystem::path
-      directory;  ///< for checkpoint.safetensors and model.safetensors; empty: nothing is written
-  bool resume = true;                 ///< go on from the directory's checkpoint where there is one
+  std::filesystem::path directory;  ///< for checkpoint.safetensors and model.safetensors, and a
+                                    ///< reference model's folder while that trains; empty: nothing
+                                    ///< is written
+  bool resume = true;               ///< go on from the directory's checkpoint where there is one
   std::int64_t checkpoint_steps = 0;  ///< also every so many steps; 0: at the end of epochs only
   double checkpoint_seconds = 60;     ///< also after so many seconds
   std::function<void(const StepReport&)> on_step;
@@ -73,7 +74,8 @@ struct TrainResult {
 /// dropout and noise. Deterministic: the same bits for any thread count, and for a run that was
 /// stopped and resumed any number of times. Errors: kind numeric when a loss or gradient is not
 /// finite (the message names batch, term and parameter; the last checkpoint stays); a checkpoint of
-/// another configuration, model or data set.
+/// another configuration, model or data set. With loss.environments_from = "inferred" a reference
+/// model is trained first, without on_step (environment_inference.h); its Errors.
 TrainResult train(const Config& config, const PreparedData& data, std::uint64_t seed,
                   const TrainOptions& options = {});
 

@@ -9,8 +9,13 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "losses/coral.h"
 #include "losses/hsic.h"
 #include "losses/info_nce.h"
+#include "losses/irm.h"
+#include "losses/mmd.h"
+#include "losses/prediction.h"
+#include "losses/rex.h"
 #include "losses/soft_hgr.h"
 
 namespace cmir {
@@ -432,6 +437,74 @@ TEST(Cmir, ComparesTheRisksOfItsUnimodalPredictors) {
       }
     }
   }
+}
+
+losses::EnvironmentGroups two_environments() {
+  return losses::EnvironmentGroups::by_labels(Tensor::from<std::int32_t>({1, 0, 1}, {3}), 2);
+}
+Config with_given_environments(const std::string& form) {
+  Config config = tiny_config();
+  config.data.environment = "speaker";
+  config.loss.environments_from = "data";
+  config.loss.environments = 0;  // K is not used
+  config.loss.invariance = form;
+  return config;
+}
+
+/// One term of the whole model, of its own predictions, and no unimodal predictors.
+TEST(Cmir, ComparesItsRisksInGivenEnvironments) {
+  ModelInput input = tiny_input(regression_labels());
+  input.environments = two_environments();
+  for (const std::string form : {"irmv1", "vrex", "mmrex"}) {
+    const Model model = tiny_model(with_given_environments(form));
+    EXPECT_FALSE(has_parameter(model, "unimodal_predictor.audio.5.weight"));
+    const auto out = model.forward(input, Mode::training, {});
+    EXPECT_TRUE(out.losses.invariance.empty());
+    EXPECT_TRUE(out.losses.unimodal.empty());
+    const Variable risks = losses::mse(out.prediction, input.labels, losses::Reduction::none);
+    const Variable expected =
+        form == "irmv1"  ? losses::irm_mse(out.prediction, input.labels, input.environments)
+        : form == "vrex" ? losses::vrex(risks, input.environments)
+                         : losses::mmrex(risks, input.environments, 0);
+    EXPECT_EQ(out.losses.model_invariance.value().item(), expected.value().item()) << form;
+    double others = out.losses.prediction.value().item();
+    for (const Variable& term : out.losses.decorrelation) others += 0.02 * term.value().item();
+    for (const Variable& term : out.losses.reconstruction) others += 0.05 * term.value().item();
+    EXPECT_NEAR(out.losses.total.value().item(), others + 0.1 * expected.value().item(), 1e-12);
+    expect_right_gradients(model.config(), input);
+  }
+}
+
+TEST(Cmir, ComparesItsRepresentationsInGivenEnvironments) {
+  ModelInput input = tiny_input(regression_labels());
+  input.environments = two_environments();
+  for (const std::string form : {"mmd", "coral"}) {
+    const Model model = tiny_model(with_given_environments(form));
+    const auto losses = model.forward(input, Mode::training, {}).losses;
+    ASSERT_EQ(losses.invariance.size(), 3U);
+    EXPECT_FALSE(losses.model_invariance.defined());
+    const Variable z = model.representations(input, {})[1].invariant;
+    EXPECT_NEAR(
+        losses.invariance[1].value().item(),
+        (form == "mmd" ? losses::mmd(z, input.environments) : losses::coral(z, input.environments))
+            .value()
+            .item(),
+        1e-12)
+        << form;
+    EXPECT_GT(losses.invariance[1].value().item(), 1e-6);
+    expect_right_gradients(model.config(), input);
+  }
+}
+
+TEST(Cmir, NeedsTheEnvironmentsThatItsConfigurationNames) {
+  const Model model = tiny_model(with_given_environments("vrex"));
+  const ModelInput input = tiny_input(regression_labels());
+  EXPECT_THAT(message_of([&] { model.forward(input, Mode::training, {}); }),
+              HasSubstr("the input names no environments"));
+  EXPECT_NO_THROW(model.forward(input, Mode::inference, {}));
+  Config without = model.config();
+  without.model.use_invariance = false;
+  EXPECT_NO_THROW(tiny_model(without).forward(input, Mode::training, {}));
 }
 
 TEST(Cmir, TakesOneModalityOneSampleAndSeveralClasses) {

@@ -156,6 +156,16 @@ TEST(Config, ChecksWhatNoSingleKeyShows) {
               HasSubstr("does not suit data.task"));
   EXPECT_THAT(parse_message("[model]\noutputs = 7\n"), HasSubstr("model.outputs = 7"));
   EXPECT_THAT(parse_message("[noise]\ntest_rate = 0.5\n"), HasSubstr("a kind other than 'none'"));
+  EXPECT_THAT(parse_message("[loss]\nenvironments_from = \"data\"\n"),
+              HasSubstr("loss.invariance = \"l1\" compares noisy variants"));
+  EXPECT_THAT(parse_message("[loss]\nenvironments_from = \"data\"\ninvariance = \"kl\"\n"),
+              HasSubstr("use irmv1, vrex, mmrex, mmd or coral"));
+  EXPECT_THAT(parse_message("[loss]\nenvironments_from = \"data\"\ninvariance = \"vrex\"\n"),
+              HasSubstr("needs data.environment"));
+  EXPECT_THAT(parse_message("[loss]\nenvironments_from = \"inferred\"\ninvariance = \"mmrex\"\n"
+                            "mmrex_minimum_weight = 0.6\n"),
+              HasSubstr("is above 1 / 2"));
+  EXPECT_THAT(parse_message("[loss]\nmmrex_minimum_weight = 0.6\n"), HasSubstr("is above 1 / (K"));
   EXPECT_THAT(message_of([] { parse_config("", "empty.toml"); }),
               HasSubstr("at least one modality"));
 }

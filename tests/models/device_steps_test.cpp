@@ -144,6 +144,31 @@ TEST_F(DeviceStepsTest, EveryFormOfATermCanBeRecorded) {
   }
 }
 
+/// The labels and the sizes of the environments change from batch to batch.
+TEST_F(DeviceStepsTest, ReplaysReadTheEnvironmentsOfTheirBatch) {
+  for (const char* form : {"irmv1", "vrex", "mmrex", "mmd", "coral"}) {
+    Config config = config_with({"text"});
+    config.data.environment = "environment";
+    config.loss.environments_from = form == std::string("vrex") ? "inferred" : "data";
+    config.loss.invariance = form;
+    config.loss.lambda_invariance = 1;
+    config.training.epochs = 4;
+    const TrainedRun recorded = run_of(config, "simt", true), plain = run_of(config, "simt", false),
+                     here = run_of(config, "cpu", true);
+    ASSERT_GT(plain.losses.size(), 20U);
+    EXPECT_EQ(recorded.losses, plain.losses) << form;
+    EXPECT_EQ(recorded.parameters, plain.parameters) << form;
+    const std::string term = form == std::string("mmd") || form == std::string("coral")
+                                 ? "invariance.text"
+                                 : "invariance";
+    for (std::size_t i = 0; i < here.losses.size(); ++i) {
+      const double value = here.losses[i].at(term);
+      EXPECT_NEAR(recorded.losses[i].at(term), value, 1e-3 * (0.1 + std::abs(value)))
+          << form << " of step " << i;
+    }
+  }
+}
+
 TEST_F(DeviceStepsTest, TheyAreTheStepsOfTheCpu) {
   for (const Config& config : {config_with({"text"}), config_with({"text", "audio"})}) {
     const TrainedRun there = run_of(config, "simt", true), here = run_of(config, "cpu", true);

@@ -48,6 +48,9 @@ class TrainerTest : public ::testing::Test {
     }
   }
 
+  /// `models` that are trained one after another.
+  void expect_interruptions_to_leave_the_bits(const Config& config, int models = 1);
+
   const Config config_ = small_config();
   const PreparedData data_;
   fs::path directory_;
@@ -121,28 +124,51 @@ TEST_F(TrainerTest, TheWeightOfInvarianceFollowsItsSchedule) {
 }
 
 /// Stops after every step, by the flag that Ctrl-C raises, and goes on from the checkpoint.
+void TrainerTest::expect_interruptions_to_leave_the_bits(const Config& config, int models) {
+  const PreparedData data = prepare_data(config, small_dataset());
+  const TrainResult whole = train(config, data, 5);
+  const InterruptGuard guard;
+  TrainOptions options{.directory = directory_};
+  TrainResult result;
+  int runs = 0;
+  do {
+    const InterruptGuard fresh;
+    raise(SIGINT);
+    result = train(config, data, 5, options);
+    EXPECT_EQ(result.resumed, runs > 0);
+    ++runs;
+  } while (result.interrupted && runs < 1000);
+  const InterruptGuard no_longer_interrupted;  // for the tests after this one
+  const auto steps = static_cast<int>(total_steps(config, data));
+  EXPECT_GT(runs, models * steps);
+  EXPECT_LE(runs, models * (steps + 1));  // nothing was done twice
+  EXPECT_FALSE(fs::exists(directory_ / "reference"));
+  expect_same_bits(*whole.model, *result.model);
+  EXPECT_EQ(to_json(whole.state.history), to_json(result.state.history));
+}
+
 TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
   Config config = config_;
   config.loss.decorrelation = "club_sample";  // whose q has an optimizer of its own
   config.loss.estimator_steps = 2;
   config.loss.invariance_schedule = "linear";
   config.loss.invariance_anneal_fraction = 0.7;
-  const TrainResult whole = train(config, data_, 5);
-  const InterruptGuard guard;
-  TrainOptions options{.directory = directory_};
-  options.on_step = [](const StepReport&) { raise(SIGINT); };
-  TrainResult result;
-  int runs = 0;
-  do {
-    const InterruptGuard fresh;
-    result = train(config, data_, 5, options);
-    EXPECT_EQ(result.resumed, runs > 0);
-    ++runs;
-  } while (result.interrupted && runs < 1000);
-  const InterruptGuard no_longer_interrupted;  // for the tests after this one
-  EXPECT_GT(runs, static_cast<int>(total_steps(config_, data_)));
-  expect_same_bits(*whole.model, *result.model);
-  EXPECT_EQ(to_json(whole.state.history), to_json(result.state.history));
+  expect_interruptions_to_leave_the_bits(config);
+}
+
+TEST_F(TrainerTest, InterruptedWithInferredEnvironmentsEndsWithTheSameBits) {
+  Config config = config_;
+  config.loss.environments_from = "inferred";
+  config.loss.invariance = "vrex";
+  expect_interruptions_to_leave_the_bits(config, 2);
+}
+
+TEST_F(TrainerTest, InterruptedWithGivenEnvironmentsEndsWithTheSameBits) {
+  Config config = config_;
+  config.data.environment = "environment";
+  config.loss.environments_from = "data";
+  config.loss.invariance = "irmv1";
+  expect_interruptions_to_leave_the_bits(config);
 }
 
 /// A child process is killed outright in the middle of an epoch, between checkpoints.
