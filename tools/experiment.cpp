@@ -30,7 +30,10 @@ struct ExperimentCommand {
   }
 
   StudyReport gaussian_pairs() {
-    require(common.config.empty(), "experiment", "{} takes no configuration", kMiGaussian);
+    require(common.config.empty() && common.overrides.empty() && common.data.empty() && key.empty(),
+            "experiment", "{} takes no configuration, --set, --data or --key", kMiGaussian);
+    require(seeds.size() <= 1 && (seeds.empty() || seeds[0] >= 0), "experiment",
+            "{} takes one seed, not below 0", kMiGaussian);
     set_threads(common.threads);
     if (out.empty()) out = fmt::format("runs/{}", kMiGaussian);
     MiGaussianOptions options{.steps = steps};

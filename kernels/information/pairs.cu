@@ -174,7 +174,8 @@ __device__ void store_region(const PairSums<float>& a, int of_columns, std::int6
 }
 
 /// Block (x, y): rows of region x, columns of region y.
-__global__ void __launch_bounds__(kThreads) pair_sums_kernel(PairSums<float> a, int region) {
+// Two blocks a multiprocessor: for sm_120 the compiler otherwise aims at more, and spills.
+__global__ void __launch_bounds__(kThreads, 2) pair_sums_kernel(PairSums<float> a, int region) {
   CMIR_DYNAMIC_SHARED(float, buffer);
   CMIR_SHARED(float, a_part, [kDepth * kStride]);
   CMIR_SHARED(float, b_part, [kDepth * kStride]);

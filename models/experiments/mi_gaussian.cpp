@@ -5,6 +5,7 @@
 #include <iterator>
 #include <optional>
 
+#include "core/error.h"
 #include "models/evaluation/plot.h"
 #include "models/networks/estimator.h"
 #include "models/training/optimizer.h"
@@ -95,45 +96,53 @@ Table table_of(const MiGaussianOptions& options) {
   return Table(std::move(columns));
 }
 
+void add_results(const std::string& estimator, const std::string& pairs,
+                 const MiGaussianOptions& options, const std::vector<Accuracy>& accuracies,
+                 StudyReport& report, LineChart& chart) {
+  std::vector<Cell> cells = {estimator, pairs};
+  Series line{.name = estimator + ", " + pairs, .x = options.nats};
+  for (std::size_t k = 0; k < accuracies.size(); ++k) {
+    const Accuracy& a = accuracies[k];
+    cells.emplace_back(a.mean, a.deviation);
+    line.y.push_back(a.mean);
+    line.error.push_back(a.deviation);
+    report.json["estimates"].push_back({{"estimator", estimator},
+                                        {"pairs", pairs},
+                                        {"nats", options.nats[k]},
+                                        {"mean", a.mean},
+                                        {"bias", a.mean - options.nats[k]},
+                                        {"variance", a.deviation * a.deviation},
+                                        {"mse", a.error * a.error}});
+  }
+  for (const Accuracy& a : accuracies) cells.emplace_back(a.error);
+  report.table.add_row(std::move(cells));
+  chart.series.push_back(std::move(line));
+}
+
 }  // namespace
 
 StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
+  for (const double nats : options.nats) {
+    require(nats >= 0, "mi-gaussian", "mutual information is not negative, got {} nats", nats);
+  }
   StudyReport report{.title =
                          "mutual information of Gaussian pairs: estimate ± deviation, and its "
                          "root mean squared error, in nats",
-                     .table = table_of(options)};
+                     .table = table_of(options),
+                     .json = {{"estimates", Json::array()}}};
   LineChart chart{.title = report.title, .x_label = "mutual information", .y_label = "estimate"};
   const std::int64_t total = 2 * static_cast<std::int64_t>(std::size(kEstimators)) *
                              static_cast<std::int64_t>(options.nats.size()) * options.steps;
   std::optional<Progress> progress;
   if (options.show_progress) progress.emplace("mi-gaussian", "step", total);
   std::int64_t done = 0;
-  report.json["estimates"] = Json::array();
   for (const bool cubic : {false, true}) {
-    const std::string pairs = cubic ? "cubic" : "linear";
     for (const NamedEstimator& named : kEstimators) {
       const auto accuracies = run(named, cubic, options, [&] {
         ++done;
-        if (progress) progress->update(done, named.name + ", " + pairs);
+        if (progress) progress->update(done, named.name);
       });
-      std::vector<Cell> cells = {named.name, pairs};
-      Series line{.name = named.name + ", " + pairs, .x = options.nats};
-      for (std::size_t k = 0; k < accuracies.size(); ++k) {
-        const Accuracy& a = accuracies[k];
-        cells.emplace_back(a.mean, a.deviation);
-        line.y.push_back(a.mean);
-        line.error.push_back(a.deviation);
-        report.json["estimates"].push_back({{"estimator", named.name},
-                                            {"pairs", pairs},
-                                            {"nats", options.nats[k]},
-                                            {"mean", a.mean},
-                                            {"bias", a.mean - options.nats[k]},
-                                            {"variance", a.deviation * a.deviation},
-                                            {"mse", a.error * a.error}});
-      }
-      for (const Accuracy& a : accuracies) cells.emplace_back(a.error);
-      report.table.add_row(std::move(cells));
-      chart.series.push_back(std::move(line));
+      add_results(named.name, cubic ? "cubic" : "linear", options, accuracies, report, chart);
     }
     report.table.add_rule();
   }

@@ -35,8 +35,8 @@ using Values = std::map<std::string, double>;
 
 struct TrialResult {
   std::map<std::string, Values> metrics;  ///< by condition; also "loss"
-  /// What TrialRunOptions::analyse returned, and "step milliseconds" of training, validation
-  /// included (NaN where it was resumed).
+  /// What TrialRunOptions::analyse returned, and "step milliseconds" by the wall clock: training
+  /// with its validation and checkpoints, beside the other trials (NaN where it was resumed).
   Values extra;
   double seconds = 0;
   std::int64_t parameters = 0;

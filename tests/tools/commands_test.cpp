@@ -97,6 +97,8 @@ TEST_F(Commands, MutualInformationOfGaussianPairs) {
   EXPECT_EQ(Json::parse(read_text(path("mi/report.json"))).at("steps"), 5);
   EXPECT_THAT(read_text(path("mi/picture.svg")), StartsWith("<svg"));
   expect_error({"experiment", "mi-gaussian", "synthetic"}, 2, {"takes no configuration"});
+  expect_error({"experiment", "mi-gaussian", "--seeds", "1", "2"}, 2, {"takes one seed"});
+  expect_error({"experiment", "mi-gaussian", "--values", "-1"}, 2, {"not negative, got -1"});
   expect_error({"experiment", "table"}, 2, {"table needs a configuration"});
 }
 
