@@ -193,7 +193,7 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "risk "
        "alone"},
       {"lambda_unimodal", &L::lambda_unimodal, at_least(0),
-       "open choice: weight of L_pred of appendix H's unimodal predictors"},
+       "open choice: weight of L_pred of the unimodal predictors"},
       {"invariance_symmetric",
        &L::invariance_symmetric,
        {},

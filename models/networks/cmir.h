@@ -26,14 +26,14 @@ struct LossTerms {
   std::vector<Variable> decorrelation;
   std::vector<Variable> reconstruction;
   std::vector<Variable>
-      unimodal;  ///< L_pred of appendix H's unimodal predictors, which tie them to the task
+      unimodal;  ///< L_pred of the unimodal predictors, which ties them to the task
   std::vector<Variable> sufficiency;  ///< of pairs of modalities: none for the last one
-  std::vector<Variable> estimator;    ///< what q of R_dec minimises; not in `total`, and shares no
-                                      ///< gradient with it
+  std::vector<Variable> estimator;    ///< what q or the critic of R_dec minimises; not in `total`,
+                                    ///< and shares no gradient with it
   Variable total;
 };
 
-/// What q of one modality learns from.
+/// What q, or the critic, of one modality learns from.
 struct EstimatorSample {
   std::size_t branch;
   Variable invariant, spurious;  ///< [samples, d]
@@ -135,7 +135,8 @@ class Model {
     std::optional<Linear> fuse;  // of concat(X_target, X_this)
     std::optional<Encoder> encoder;
     std::optional<Decoder> decoder;
-    std::optional<Predictor> unimodal_predictor;  // appendix H
+    std::optional<Predictor>
+        unimodal_predictor;  // for forms of R_inv that compare outputs or risks
     std::optional<InformationEstimator> estimator;
   };
 
