@@ -1,6 +1,7 @@
 // A deterministic parallel-for.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -37,6 +38,11 @@ class RangeFunction {
 /// parallel_for. Where the system refuses a thread, fewer do the work. The first exception thrown
 /// by a body is rethrown here.
 void parallel_for(std::int64_t begin, std::int64_t end, std::int64_t grain, RangeFunction body);
+
+/// Rows of a chunk of about `elements` elements, at least one.
+constexpr std::int64_t rows_per_chunk(std::int64_t width, std::int64_t elements = 8192) {
+  return std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, width));
+}
 
 /// Number of chunks that parallel_for makes: for partial results to be merged in chunk order.
 constexpr std::int64_t chunk_count(std::int64_t begin, std::int64_t end, std::int64_t grain) {

@@ -10,7 +10,7 @@ namespace {
 
 template <class T>
 void forward(const EmbeddingForward<T>& e) {
-  const std::int64_t grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, e.width));
+  const std::int64_t grain = rows_per_chunk(e.width, 16384);
   parallel_for(0, e.rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       std::copy_n(e.table + e.indices[i] * e.width, e.width, e.y + i * e.width);

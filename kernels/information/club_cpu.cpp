@@ -117,7 +117,7 @@ void backward_row(const ClubBackward<T>& a, std::int64_t row) {
 
 template <class T>
 void backward(const ClubBackward<T>& a) {
-  const std::int64_t grain = std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, a.width));
+  const std::int64_t grain = rows_per_chunk(a.width);
   parallel_for(0, a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       a.logvar ? backward_row<T, true>(a, i) : backward_row<T, false>(a, i);

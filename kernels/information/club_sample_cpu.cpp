@@ -1,7 +1,5 @@
 #include "kernels/information/club_sample.h"
 
-#include <algorithm>
-
 #include "core/parallel.h"
 #include "core/permutation.h"
 #include "kernels/cpu/vector_math.h"
@@ -9,10 +7,6 @@
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
-
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, width));
-}
 
 template <class T>
 void permute(const Permute<T>& a) {

@@ -1,17 +1,11 @@
 #include "kernels/information/gaussian.h"
 
-#include <algorithm>
-
 #include "core/parallel.h"
 #include "kernels/cpu/vector_math.h"
 
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
-
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, width));
-}
 
 template <class T>
 double row_sum(const T* mu, const T* logvar, const T* y, std::int64_t width) {

@@ -8,10 +8,6 @@
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, width));
-}
-
 /// Sums of y and of exp(logvar) over a chunk of rows, to sums [2, width].
 template <class T>
 void sum_chunk(const GaussianScoresForward<T>& s, std::int64_t begin, std::int64_t end,

@@ -1,7 +1,5 @@
 #include "kernels/information/prior_divergence.h"
 
-#include <algorithm>
-
 #include "core/parallel.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -11,7 +9,7 @@ namespace {
 
 template <class T>
 void forward(const PriorDivergenceForward<T>& a) {
-  const std::int64_t grain = std::max<std::int64_t>(1, 8192 / a.width);
+  const std::int64_t grain = rows_per_chunk(a.width);
   parallel_for(0, a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const T *mu = a.mu + i * a.width, *logvar = a.logvar + i * a.width;

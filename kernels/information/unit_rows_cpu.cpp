@@ -1,6 +1,5 @@
 #include "kernels/information/unit_rows.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/parallel.h"
@@ -21,7 +20,7 @@ double dot(const T* x, const T* y, std::int64_t width) {
 
 template <class F>
 void for_each_row(std::int64_t rows, std::int64_t width, F&& f) {
-  const std::int64_t grain = std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, width));
+  const std::int64_t grain = rows_per_chunk(width);
   parallel_for(0, rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) f(i, i * width);
   });

@@ -12,10 +12,6 @@ namespace {
 
 constexpr std::int64_t kGrain = 4096;  // elements
 
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(1, width));
-}
-
 template <class T>
 struct Point {
   T slope, derivative;
@@ -83,10 +79,11 @@ void pointwise_chunk(const PointwiseSlope<T>& a, std::int64_t begin, std::int64_
 
 template <PointwiseLossKind kKind, class T>
 void pointwise_slope_of(const PointwiseSlope<T>& a) {
-  parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
-    a.derivatives ? pointwise_chunk<kKind, true>(a, begin, end)
-                  : pointwise_chunk<kKind, false>(a, begin, end);
-  });
+  parallel_for(0, a.rows, rows_per_chunk(a.width, kGrain),
+               [&](std::int64_t begin, std::int64_t end) {
+                 a.derivatives ? pointwise_chunk<kKind, true>(a, begin, end)
+                               : pointwise_chunk<kKind, false>(a, begin, end);
+               });
 }
 
 template <class T>
@@ -129,13 +126,14 @@ T cross_entropy_slope_row(const T* logits, std::int64_t width, std::int64_t chos
 
 template <class T>
 void cross_entropy_slope(const CrossEntropySlope<T>& a) {
-  parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      a.slopes[i] =
-          cross_entropy_slope_row(a.logits + i * a.width, a.width, a.classes[i % a.class_rows],
-                                  a.derivatives ? a.derivatives + i * a.width : nullptr);
-    }
-  });
+  parallel_for(
+      0, a.rows, rows_per_chunk(a.width, kGrain), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          a.slopes[i] =
+              cross_entropy_slope_row(a.logits + i * a.width, a.width, a.classes[i % a.class_rows],
+                                      a.derivatives ? a.derivatives + i * a.width : nullptr);
+        }
+      });
 }
 
 const RegisterCpu registered{kIsa, &pointwise_slope<float>, &pointwise_slope<double>,

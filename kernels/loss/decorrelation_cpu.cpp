@@ -1,16 +1,11 @@
 #include "kernels/loss/decorrelation.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
-
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width));
-}
 
 /// Adds to the three sums <x, y>, <x, x>, <y, y> of one row.
 template <class T>
@@ -31,7 +26,7 @@ void dots(const T* x, const T* y, std::int64_t count, double* sums) {
 template <class T>
 void cross_norm(const CrossNorm<T>& a) {
   const double weight = a.alpha * a.alpha;
-  parallel_for(0, a.n, rows_per_chunk(a.n), [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(0, a.n, rows_per_chunk(a.n, 16384), [&](std::int64_t begin, std::int64_t end) {
     const T weight_t = static_cast<T>(weight);
     for (std::int64_t i = begin; i < end; ++i) {
       T* c = a.c + i * a.n;
@@ -56,18 +51,19 @@ void cross_norm(const CrossNorm<T>& a) {
 
 template <class T>
 void row_dot(const RowDot<T>& a) {
-  parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      double sums[3];
-      dots(a.a + i * a.width, a.b + i * a.width, a.width, sums);
-      a.diagonal[i] = static_cast<T>(sums[0]);
-    }
-  });
+  parallel_for(0, a.rows, rows_per_chunk(a.width, 16384),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   double sums[3];
+                   dots(a.a + i * a.width, a.b + i * a.width, a.width, sums);
+                   a.diagonal[i] = static_cast<T>(sums[0]);
+                 }
+               });
 }
 
 template <class T>
 void gram_norm(const GramNorm<T>& a) {
-  parallel_for(0, a.d, rows_per_chunk(a.d), [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(0, a.d, rows_per_chunk(a.d, 16384), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       dots(a.gram_a + i * a.d, a.gram_b + i * a.d, a.d, a.row_sums + 3 * i);
     }

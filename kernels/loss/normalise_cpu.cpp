@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::int64_t kColumns = 32;  // columns that one chunk walks down together
 
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, width));
-}
-
 double divisor(std::int64_t count, bool unbiased) {
   return static_cast<double>(unbiased ? std::max<std::int64_t>(count - 1, 1) : count);
 }

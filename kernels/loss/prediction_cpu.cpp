@@ -11,10 +11,6 @@ namespace {
 
 constexpr std::int64_t kGrain = 1024;  // elements
 
-std::int64_t rows_per_chunk(std::int64_t width) {
-  return std::max<std::int64_t>(1, kGrain / std::max<std::int64_t>(1, width));
-}
-
 template <class T>
 struct Point {
   T value, derivative;
@@ -39,19 +35,21 @@ Point<T> point(PointwiseLossKind kind, T weight, T p, T t) {
 
 template <class T>
 void pointwise_loss(const PointwiseLoss<T>& a) {
-  parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T *prediction = a.prediction + i * a.width,
-              *target = a.target + i % a.target_rows * a.width;
-      T sum = 0;
-      for (std::int64_t j = 0; j < a.width; ++j) {
-        const Point<T> at = point(a.kind, a.positive_weight, prediction[j], target[j]);
-        sum += at.value;
-        if (a.derivatives) a.derivatives[i * a.width + j] = at.derivative / static_cast<T>(a.width);
-      }
-      a.values[i] = sum / static_cast<T>(a.width);
-    }
-  });
+  parallel_for(0, a.rows, rows_per_chunk(a.width, kGrain),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   const T *prediction = a.prediction + i * a.width,
+                           *target = a.target + i % a.target_rows * a.width;
+                   T sum = 0;
+                   for (std::int64_t j = 0; j < a.width; ++j) {
+                     const Point<T> at = point(a.kind, a.positive_weight, prediction[j], target[j]);
+                     sum += at.value;
+                     if (a.derivatives)
+                       a.derivatives[i * a.width + j] = at.derivative / static_cast<T>(a.width);
+                   }
+                   a.values[i] = sum / static_cast<T>(a.width);
+                 }
+               });
 }
 
 template <class T>
@@ -70,12 +68,13 @@ void cross_entropy_row(const T* logits, std::int64_t width, std::int32_t chosen,
 
 template <class T>
 void cross_entropy(const CrossEntropy<T>& a) {
-  parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      cross_entropy_row(a.logits + i * a.width, a.width, a.classes[i % a.class_rows], a.values + i,
-                        a.derivatives ? a.derivatives + i * a.width : nullptr);
-    }
-  });
+  parallel_for(
+      0, a.rows, rows_per_chunk(a.width, kGrain), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          cross_entropy_row(a.logits + i * a.width, a.width, a.classes[i % a.class_rows],
+                            a.values + i, a.derivatives ? a.derivatives + i * a.width : nullptr);
+        }
+      });
 }
 
 template <class T>
@@ -87,14 +86,15 @@ void mean_of_samples(const MeanOfSamples<T>& a) {
 
 template <class T>
 void scale_rows(const ScaleRows<T>& a) {
-  parallel_for(0, a.rows, rows_per_chunk(a.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T factor = static_cast<T>(a.scale) * a.cotangent[a.one_cotangent ? 0 : i];
-      for (std::int64_t j = i * a.width; j < (i + 1) * a.width; ++j) {
-        a.dx[j] = factor * a.derivatives[j];
-      }
-    }
-  });
+  parallel_for(0, a.rows, rows_per_chunk(a.width, kGrain),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   const T factor = static_cast<T>(a.scale) * a.cotangent[a.one_cotangent ? 0 : i];
+                   for (std::int64_t j = i * a.width; j < (i + 1) * a.width; ++j) {
+                     a.dx[j] = factor * a.derivatives[j];
+                   }
+                 }
+               });
 }
 
 const RegisterCpu registered{kIsa,

@@ -10,10 +10,6 @@ namespace {
 
 constexpr std::int64_t kElements = 16384;  // per chunk, where no workspace fixes it
 
-std::int64_t row_grain(std::int64_t width) {
-  return std::max<std::int64_t>(1, kElements / std::max<std::int64_t>(1, width));
-}
-
 template <class T>
 double sum_of(const T* x, std::int64_t count) {
   double sum = 0;
@@ -67,28 +63,30 @@ void sum_over_rows(const SumOverRows<T>& s) {
 
 template <class T>
 void sum_over_columns(const SumOverColumns<T>& s) {
-  parallel_for(0, s.rows, row_grain(s.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      s.y[i] = static_cast<T>(s.scale * sum_of(s.x + i * s.width, s.width));
-    }
-  });
+  parallel_for(0, s.rows, rows_per_chunk(s.width, kElements),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   s.y[i] = static_cast<T>(s.scale * sum_of(s.x + i * s.width, s.width));
+                 }
+               });
 }
 
 template <class T>
 void broadcast(const Broadcast<T>& b) {
   const T scale = static_cast<T>(b.scale);
-  parallel_for(0, b.rows, row_grain(b.width), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T* x = b.x + i * b.row_stride;
-      T* y = b.y + i * b.width;
-      if (b.column_stride == 0) {
-        std::fill_n(y, b.width, scale * x[0]);
-      } else {
+  parallel_for(0, b.rows, rows_per_chunk(b.width, kElements),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t i = begin; i < end; ++i) {
+                   const T* x = b.x + i * b.row_stride;
+                   T* y = b.y + i * b.width;
+                   if (b.column_stride == 0) {
+                     std::fill_n(y, b.width, scale * x[0]);
+                   } else {
 #pragma omp simd
-        for (std::int64_t j = 0; j < b.width; ++j) y[j] = scale * x[j];
-      }
-    }
-  });
+                     for (std::int64_t j = 0; j < b.width; ++j) y[j] = scale * x[j];
+                   }
+                 }
+               });
 }
 
 const RegisterCpu registered{kIsa,

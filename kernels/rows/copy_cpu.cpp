@@ -10,7 +10,7 @@ namespace {
 
 template <class T>
 void copy_columns(const CopyColumns<T>& c) {
-  const std::int64_t grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, c.width));
+  const std::int64_t grain = rows_per_chunk(c.width, 16384);
   parallel_for(0, c.rows, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       std::copy_n(c.x + i * c.x_stride, c.width, c.y + i * c.y_stride);
