@@ -29,7 +29,7 @@ struct LossTerms {
       unimodal;  ///< L_pred of the unimodal predictors, which ties them to the task
   std::vector<Variable> sufficiency;  ///< of pairs of modalities: none for the last one
   std::vector<Variable> estimator;    ///< what q or the critic of R_dec minimises; not in `total`,
-                                    ///< and shares no gradient with it
+                                      ///< and shares no gradient with it
   Variable total;
 };
 
