@@ -37,31 +37,45 @@ std::vector<float> unit_rows(std::int64_t n, std::int64_t d, std::uint64_t seed)
   return rows;
 }
 
-/// Unit rows, and their scores written out.
+template <class T>
+std::vector<T> unit_rows_of(std::int64_t n, std::int64_t d, std::uint64_t seed) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return bf16_of(unit_rows(n, d, seed));
+  } else {
+    return unit_rows(n, d, seed);
+  }
+}
+
+/// Unit rows of T (f32 or bf16), and their scores written out.
+template <class T>
 struct Problem {
   std::int64_t n, d;
-  Array<float> a, b;
+  Array<T> a, b;
 
   explicit Problem(const benchmark::State& state)
-      : n(state.range(0)), d(state.range(1)), a(unit_rows(n, d, 1)), b(unit_rows(n, d, 2)) {}
-  PairScores<float> scores() { return {a.data(), b.data(), n, d, kScale, nullptr}; }
+      : n(state.range(0)),
+        d(state.range(1)),
+        a(unit_rows_of<T>(n, d, 1)),
+        b(unit_rows_of<T>(n, d, 2)) {}
+  PairScores<T> scores() { return {a.data(), b.data(), n, d, kScale, nullptr}; }
   double score(std::int64_t i, std::int64_t j) const {
     double sum = 0;
-    for (std::int64_t k = 0; k < d; ++k) sum += double{a[i * d + k]} * b[j * d + k];
+    for (std::int64_t k = 0; k < d; ++k) sum += as_double(a[i * d + k]) * as_double(b[j * d + k]);
     return kScale * sum;
   }
   /// All would take minutes.
   std::vector<std::int64_t> checked() const { return {0, n / 2, n - 1}; }
 };
 
+template <class T>
 void pair_sums(benchmark::State& state) {
-  Problem p(state);
+  Problem<T> p(state);
   Array<float> diagonal(p.n), row_largest(p.n), column_largest(p.n),
-      workspace(PairSums<float>::workspace_size(p.n));
-  Array<double> row_sum(p.n), column_sum(p.n), partial(PairSums<float>::partial_size(p.n));
-  const PairSums<float> args{p.scores(),       diagonal.data(),       row_largest.data(),
-                             row_sum.data(),   column_largest.data(), column_sum.data(),
-                             workspace.data(), partial.data()};
+      workspace(PairSums<T>::workspace_size(p.n));
+  Array<double> row_sum(p.n), column_sum(p.n), partial(PairSums<T>::partial_size(p.n));
+  const PairSums<T> args{p.scores(),       diagonal.data(),       row_largest.data(),
+                         row_sum.data(),   column_largest.data(), column_sum.data(),
+                         workspace.data(), partial.data()};
   measure(state, args, [&] {
     std::vector<double> actual, expected;
     row_largest.fetch(), row_sum.fetch(), column_largest.fetch(), column_sum.fetch();
@@ -78,14 +92,15 @@ void pair_sums(benchmark::State& state) {
   });
 }
 
+template <class T>
 void pair_gradient(benchmark::State& state) {
-  Problem p(state);
+  Problem<T> p(state);
   const std::int64_t n = p.n, d = p.d;
   Array<float> weight(normals(n, 3)), shift(std::vector<float>(n, kScale)), diagonal(normals(n, 4)),
-      da(n * d), db(n * d), workspace(PairGradient<float>::workspace_size(n, d));
-  const PairGradient<float> args{p.scores(),    weight.data(), shift.data(),
-                                 weight.data(), shift.data(),  diagonal.data(),
-                                 da.data(),     db.data(),     workspace.data()};
+      da(n * d), db(n * d), workspace(PairGradient<T>::workspace_size(n, d));
+  const PairGradient<T> args{p.scores(),    weight.data(), shift.data(),
+                             weight.data(), shift.data(),  diagonal.data(),
+                             da.data(),     db.data(),     workspace.data()};
   measure(state, args, [&] {
     std::vector<double> actual, expected(6 * d);
     da.fetch(), db.fetch();
@@ -95,14 +110,17 @@ void pair_gradient(benchmark::State& state) {
         const double pull = double{weight[i]} + weight[j], own = diagonal[i];
         const double da_weight = i == j ? own : pull * std::exp(p.score(i, j) - kScale);
         const double db_weight = i == j ? own : pull * std::exp(p.score(j, i) - kScale);
-        for (std::int64_t k = 0; k < d; ++k) to[k] += kScale * da_weight * p.b[j * d + k];
-        for (std::int64_t k = 0; k < d; ++k) to[d + k] += kScale * db_weight * p.a[j * d + k];
+        for (std::int64_t k = 0; k < d; ++k) {
+          to[k] += kScale * da_weight * as_double(p.b[j * d + k]);
+          to[d + k] += kScale * db_weight * as_double(p.a[j * d + k]);
+        }
       }
       actual.insert(actual.end(), da.begin() + i * d, da.begin() + (i + 1) * d);
       actual.insert(actual.end(), db.begin() + i * d, db.begin() + (i + 1) * d);
       to += 2 * d;
     }
-    return agree(state, actual, expected, 1e-4);
+    return agree(state, actual, expected,
+                 std::is_same_v<T, BFloat16> ? 1 / std::sqrt(double(d)) : 1e-4);
   });
 }
 
@@ -180,11 +198,21 @@ void unit_rows_backward(benchmark::State& state) {
 
 const Table kPairTable{
     {"N", "d"}, {{130, 20}, {1024, 64}, {8192, 64}, {8192, 256}}, {{32768, 256}}};
+const Table kBf16Table = [] {
+  Table table = kPairTable;
+  table.gpu.clear();
+  for (const std::int64_t n : {4096, 32768, 131072}) {
+    for (const std::int64_t d : {128, 256, 512}) table.gpu.push_back({n, d});
+  }
+  return table;
+}();
 const Table kSampleTable{{"N"}, {{300}, {8192}}, {{1 << 22}}};
 const Table kRowTable{{"N", "d"}, {{130, 20}, {8192, 256}}, {{131072, 256}}};
 const Register registered{{
-    kernel<PairSums<float>>(kPairTable, pair_sums),
-    kernel<PairGradient<float>>(kPairTable, pair_gradient),
+    kernel<PairSums<float>>(kPairTable, pair_sums<float>),
+    kernel<PairGradient<float>>(kPairTable, pair_gradient<float>),
+    kernel<PairSums<BFloat16>>(kBf16Table, pair_sums<BFloat16>),
+    kernel<PairGradient<BFloat16>>(kBf16Table, pair_gradient<BFloat16>),
     kernel<InfoNceForward<float>>(kSampleTable, info_nce_forward),
     kernel<InfoNceBackward<float>>(kSampleTable, info_nce_backward),
     kernel<UnitRowsForward<float>>(kRowTable, unit_rows_forward),

@@ -210,12 +210,14 @@ void cross_norm(benchmark::State& state) {
   });
 }
 
+template <class T>
 void row_dot(benchmark::State& state) {
   const std::int64_t rows = state.range(0), width = state.range(1);
-  Array<float> a(normals(rows * width, 1)), b(normals(rows * width, 2)), diagonal(rows);
-  measure(state, RowDot<float>{a.data(), b.data(), diagonal.data(), rows, width}, [&] {
+  Array<T> a(normals_of<T>(rows * width, 1));
+  Array<float> b(normals(rows * width, 2)), diagonal(rows);
+  measure(state, RowDot<T>{a.data(), b.data(), diagonal.data(), rows, width}, [&] {
     std::vector<double> expected(rows);
-    for (std::int64_t i = 0; i < rows * width; ++i) expected[i / width] += double{a[i]} * b[i];
+    for (std::int64_t i = 0; i < rows * width; ++i) expected[i / width] += as_double(a[i]) * b[i];
     return agree(state, diagonal, expected, 1e-4);
   });
 }
@@ -260,7 +262,8 @@ const Register registered{{
     kernel<NormaliseBackward<float>>(kRows, normalise_backward(NormaliseAxis::rows), "rows"),
     kernel<NormaliseBackward<float>>(kRows, normalise_backward(NormaliseAxis::columns), "columns"),
     kernel<CrossNorm<float>>(kSquare, cross_norm),
-    kernel<RowDot<float>>(kRows, row_dot),
+    kernel<RowDot<float>>(kRows, row_dot<float>),
+    kernel<RowDot<BFloat16>>(kRows, row_dot<BFloat16>),
     kernel<GramNorm<float>>(kSquare, gram_norm),
 }};
 

@@ -25,18 +25,16 @@
 
 #include "kernels/cuda/device.h"
 
-namespace cmir::kernels::CMIR_DEVICE {
-
-/// Two bf16 elements in a register; `low` is the one of the lower index.
-__device__ inline unsigned pack_bf16(float low, float high) {
-  return BFloat16(low).bits | static_cast<unsigned>(BFloat16(high).bits) << 16;
-}
-
-}  // namespace cmir::kernels::CMIR_DEVICE
-
 #if defined(__CUDACC__)
 
 namespace cmir::kernels::cuda {
+
+/// Two numbers rounded to bf16 in a register; `low` is the one of the lower index.
+__device__ inline unsigned pack_bf16(float low, float high) {
+  unsigned packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
 
 /// f32 rounded to tf32's 10 bits of mantissa, ties away from zero.
 __device__ inline unsigned to_tf32(float value) {

@@ -1,6 +1,4 @@
-#include "kernels/information/pairs.h"
-
-#include <limits>
+#include "kernels/information/pairs.cuh"
 
 #include "kernels/cuda/reduce.cuh"
 
@@ -9,18 +7,15 @@ namespace {
 
 // A block of 256 threads computes a tile of 64 x 64 scores: thread (x, y) of 16 x 16 has the rows
 // 4 y .. 4 y + 3 and the columns x, x + 16, x + 32, x + 48.
-constexpr int kTile = static_cast<int>(kPairTile), kThreads = 256, kDepth = 16, kOwn = 4;
+constexpr int kTile = static_cast<int>(kPairTile<float>), kThreads = kPairThreads, kDepth = 16,
+              kOwn = 4;
 constexpr int kStride = kTile + 1;  // no two of a warp's accesses to a column meet in a bank
 constexpr int kWarps = kThreads / 32;
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 __device__ int thread_x() { return static_cast<int>(threadIdx.x) % 16; }
 __device__ int thread_y() { return static_cast<int>(threadIdx.x) / 16; }
 __device__ int own_row(int r) { return kOwn * thread_y() + r; }
 __device__ int own_column(int c) { return thread_x() + 16 * c; }
-__device__ float finite_or_zero(float largest) {
-  return largest == kMinusInfinity ? 0.0F : largest;
-}
 
 /// part[k][i] = element depth + k of row `begin` + i of a matrix [n, d], zeros beside it.
 __device__ void load_part(SharedPointer<float> part, const float* matrix, std::int64_t begin,
@@ -53,20 +48,6 @@ __device__ void tile_products(const float* a, const float* b, std::int64_t n, st
       }
     }
   }
-}
-
-/// Adds sum exp(largest) to a running sum of the same form, in f64.
-template <class Total>
-__device__ void merge(float largest, double sum, float& total_largest, Total& total) {
-  if (sum == 0) return;
-  const float reference = fmaxf(total_largest, largest);
-  const auto factor = [&](float from) {
-    return exp(static_cast<double>(from) - static_cast<double>(reference));
-  };
-  const auto before = static_cast<double>(total);
-  const double kept = before == 0 ? 0.0 : before * factor(total_largest);
-  total = static_cast<Total>(kept + sum * factor(largest));
-  total_largest = reference;
 }
 
 /// Over the 16 threads that share rows.
@@ -156,12 +137,6 @@ __device__ void finish_scores(const PairSums<float>& a, std::int64_t row, std::i
   }
 }
 
-/// Where region (r, c) leaves its rows' and columns' largest and sum: [2, 2, regions, n].
-__device__ float* region_place(const PairSums<float>& a, int of_columns, int of_sums,
-                               std::int64_t region) {
-  return a.workspace + ((2 * of_columns + of_sums) * std::int64_t{gridDim.x} + region) * a.scores.n;
-}
-
 /// Writes a region's sums of rows or columns begin, begin + 1, ...
 __device__ void store_region(const PairSums<float>& a, int of_columns, std::int64_t begin,
                              std::int64_t other_region, int size, const RegionSums& sums) {
@@ -205,36 +180,14 @@ __global__ void __launch_bounds__(kThreads, 2) pair_sums_kernel(PairSums<float> 
   if (a.column_largest != nullptr) store_region(a, 1, column, blockIdx.x, region, columns);
 }
 
-/// A thread per row (y = 0) or column (y = 1) adds the regions' sums in order.
-__global__ void pair_merge_kernel(PairSums<float> a, int regions) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x, n = a.scores.n;
-  if (i >= n) return;
-  const float* part = a.workspace + 2 * std::int64_t{blockIdx.y} * regions * n + i;
-  float largest = kMinusInfinity;
-  double sum = 0;
-  for (int region = 0; region < regions; ++region) {
-    merge(part[region * n], static_cast<double>(part[(regions + region) * n]), largest, sum);
-  }
-  (blockIdx.y == 0 ? a.row_largest : a.column_largest)[i] = largest;
-  (blockIdx.y == 0 ? a.row_sum : a.column_sum)[i] = sum;
-}
-
-/// PairGradient for one of the factors: `own` is a or b, `other` the other one.
-struct Side {
-  const float *own, *other;
-  const float *own_weight, *own_shift, *other_weight, *other_shift;  // null: zeros
-  const float* diagonal_weight;
-  float* out;
-  PairScores<float> scores;
-};
-
 __device__ float weighed(const float* weight, const float* shift, std::int64_t i, float score) {
   return weight == nullptr ? 0.0F : weight[i] * expf(score - shift[i]);
 }
 
 /// The tile's dS, to `weights` [kTile, kStride].
-__device__ void store_weights(const Side& s, std::int64_t row, std::int64_t column, float scale,
-                              const float (&products)[kOwn][kOwn], SharedPointer<float> weights) {
+__device__ void store_weights(const Side<float>& s, std::int64_t row, std::int64_t column,
+                              float scale, const float (&products)[kOwn][kOwn],
+                              SharedPointer<float> weights) {
   for (int r = 0; r < kOwn; ++r) {
     for (int c = 0; c < kOwn; ++c) {
       const std::int64_t i = row + own_row(r), j = column + own_column(c);
@@ -253,7 +206,7 @@ __device__ void store_weights(const Side& s, std::int64_t row, std::int64_t colu
 /// sums += dS of the tile times the other factor's rows `begin` .. in columns first +
 /// own_column(c).
 template <int kColumns>
-__device__ void add_product(const Side& s, SharedPointer<float> weights, std::int64_t begin,
+__device__ void add_product(const Side<float>& s, SharedPointer<float> weights, std::int64_t begin,
                             std::int64_t first, SharedPointer<float> part,
                             float (&sums)[kOwn][kColumns]) {
   const std::int64_t n = s.scores.n, d = s.scores.d;
@@ -277,7 +230,7 @@ __device__ void add_product(const Side& s, SharedPointer<float> weights, std::in
 
 /// Block (x, y): 64 rows of the gradient, its columns 16 kColumns y and on.
 template <int kColumns>
-__global__ void __launch_bounds__(kThreads) pair_gradient_kernel(Side s) {
+__global__ void __launch_bounds__(kThreads) pair_gradient_kernel(Side<float> s) {
   CMIR_SHARED(float, a_part, [kDepth * kStride]);
   CMIR_SHARED(float, b_part, [kDepth * kStride]);
   CMIR_SHARED(float, weights, [kTile * kStride]);
@@ -301,25 +254,18 @@ __global__ void __launch_bounds__(kThreads) pair_gradient_kernel(Side s) {
   }
 }
 
-unsigned blocks_of(std::int64_t count, std::int64_t per_block) {
-  return static_cast<unsigned>((count + per_block - 1) / per_block);
-}
-
 void sum_pairs(const PairSums<float>& a) {
-  const std::int64_t n = a.scores.n, region = pair_region(n);
+  const std::int64_t n = a.scores.n, region = pair_region<float>(n);
   const unsigned regions = blocks_of(n, region);
   launch(pair_sums_kernel,
          {.grid = dim3(regions, regions),
           .block = dim3(kThreads),
           .shared_bytes = 4 * static_cast<std::size_t>(region) * sizeof(float)},
          a, static_cast<int>(region));
-  launch(pair_merge_kernel,
-         {.grid = dim3(blocks_of(n, kThreads), a.column_largest != nullptr ? 2 : 1),
-          .block = dim3(kThreads)},
-         a, static_cast<int>(regions));
+  merge_regions(a, regions);
 }
 
-void launch_side(const Side& s) {
+void launch_side(const Side<float>& s) {
   if (s.out == nullptr) return;
   const std::int64_t d = s.scores.d;
   const auto with = [&](auto kernel, std::int64_t columns) {
@@ -336,10 +282,8 @@ void launch_side(const Side& s) {
 }
 
 void differentiate(const PairGradient<float>& g) {
-  launch_side({g.scores.a, g.scores.b, g.row_weight, g.row_shift, g.column_weight, g.column_shift,
-               g.diagonal_weight, g.da, g.scores});
-  launch_side({g.scores.b, g.scores.a, g.column_weight, g.column_shift, g.row_weight, g.row_shift,
-               g.diagonal_weight, g.db, g.scores});
+  launch_side(Side<float>::of(g, true));
+  launch_side(Side<float>::of(g, false));
 }
 
 const RegisterDevice registered{&sum_pairs, &differentiate};

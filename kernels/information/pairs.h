@@ -9,15 +9,19 @@
 // CPU: tiles of kPairRows x kPairColumns scores from the BLAS, which stay in a core's L2 cache
 // while they are summed or weighed; a thread owns a group of columns. Where a tile's scores lie
 // within kPairRange of each other, its row and column sums share one exp of each, relative to the
-// largest. CUDA: tiles of 64 x 64 in f32 by plain FMA; a block sums over a square region of tiles,
-// and a second kernel merges the regions. Scores must be finite; a NaN gives NaN. Nothing depends
-// on the number of threads.
+// largest. CUDA: tiles of 64 x 64 in f32 by plain FMA, of 128 x 128 in bf16 on tensor cores; a
+// block sums over a square region of tiles, and a second kernel merges the regions. Scores must be
+// finite; a NaN gives NaN. Nothing depends on the number of threads.
+//
+// With T = BFloat16, a and b are bf16 and all else is f32, as for Gemm: scores are exact products
+// summed in f32, and the factors dS of da and db are rounded to bf16, to nearest even.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 #include "core/host_device.h"
 #include "core/parallel.h"
@@ -30,7 +34,8 @@ inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairGroups =
 /// Scores of a tile so near each other share one exp: its argument's rounding is at most 1e-6.
 inline constexpr int kPairRange = 32;
 /// Rows and columns of a CUDA block's tile.
-inline constexpr std::int64_t kPairTile = 64;
+template <class T>
+inline constexpr std::int64_t kPairTile = std::is_same_v<T, BFloat16> ? 128 : 64;
 
 /// Columns of a group: at most kPairGroups groups, of at least 128.
 inline std::int64_t pair_group(std::int64_t n) {
@@ -42,9 +47,11 @@ inline std::int64_t pair_tile_size(std::int64_t n) {
   return std::min(n, kPairRows) * (kPairColumns + 16);
 }
 /// Rows, and columns, of the region that a CUDA block sums over: a grid of at most 32 x 32, up to
-/// what shared memory holds.
-inline std::int64_t pair_region(std::int64_t n) {
-  return std::clamp<std::int64_t>((n + 32 * kPairTile - 1) / (32 * kPairTile), 1, 128) * kPairTile;
+/// what shared memory holds beside the tiles of factors (for bf16 on the GPUs with 99 KiB).
+template <class T>
+std::int64_t pair_region(std::int64_t n) {
+  constexpr std::int64_t tile = kPairTile<T>, most = std::is_same_v<T, BFloat16> ? 24 : 128;
+  return std::clamp<std::int64_t>((n + 32 * tile - 1) / (32 * tile), 1, most) * tile;
 }
 
 template <class T>
@@ -53,8 +60,8 @@ struct PairScores {
   const T* b;  // [n, d]
   std::int64_t n;
   std::int64_t d;
-  double factor;       // scale = factor exp(*log_scale)
-  const T* log_scale;  // [1], or null: scale = factor
+  double factor;              // scale = factor exp(*log_scale)
+  const SumOf<T>* log_scale;  // [1], or null: scale = factor
 
   CMIR_HOST_DEVICE double scale() const {
     return log_scale == nullptr ? factor : factor * std::exp(static_cast<double>(*log_scale));
@@ -66,31 +73,31 @@ struct PairScores {
 /// diagonal[i] = s_ii; row_largest[i] + ln row_sum[i] = ln sum_{j != i} exp(s_ij), where
 /// row_largest is between the largest of these scores and kPairRange more, and row_sum is 0
 /// (row_largest -inf) if there is none; columns likewise, over i != j, unless null. f32 scores of
-/// magnitude L have an error of about L eps sqrt(d), and the logarithms with them. Sums are in T
-/// within a tile, then f64, in order (CUDA: f32 within a region of tiles). Bytes: 2 n d + 3 or 5 n
+/// magnitude L have an error of about L eps sqrt(d), and the logarithms with them. Sums are in
+/// SumOf<T> within a tile (on CUDA within a region), then f64, in order. Bytes: 2 n d + 3 or 5 n
 /// elements. Operations: 2 n^2 d (one unit), and about 25 or 30 n^2. Memory beside the results:
-/// workspace_size and partial_size, O(n).
+/// workspace_size and partial_size, O(n) up to 32 regions (n = 262144, in bf16 98304).
 template <class T>
 struct PairSums {
   static constexpr std::string_view name = "pair_sums";
   PairScores<T> scores;
-  T* diagonal;         // [n]
-  T* row_largest;      // [n]
-  double* row_sum;     // [n]
-  T* column_largest;   // [n] or null
-  double* column_sum;  // [n] or null, as column_largest is
-  T* workspace;        // [workspace_size(n)]
-  double* partial;     // [partial_size(n)]
+  SumOf<T>* diagonal;        // [n]
+  SumOf<T>* row_largest;     // [n]
+  double* row_sum;           // [n]
+  SumOf<T>* column_largest;  // [n] or null
+  double* column_sum;        // [n] or null, as column_largest is
+  SumOf<T>* workspace;       // [workspace_size(n)]
+  double* partial;           // [partial_size(n)]
 
   /// The CPU's tile and rows' largest of each group, or CUDA's largest and sum of each row and
   /// column in each region.
   static std::int64_t workspace_size(std::int64_t n) {
-    const std::int64_t regions = chunk_count(0, n, pair_region(n));
+    const std::int64_t regions = chunk_count(0, n, pair_region<T>(n));
     return std::max(pair_groups(n) * (pair_tile_size(n) + n), 4 * regions * n);
   }
   /// The CPU's rows' sums of each group.
   static std::int64_t partial_size(std::int64_t n) { return pair_groups(n) * n; }
-  double bytes() const { return (2.0 * scores.d + 5) * scores.n * sizeof(T); }
+  double bytes() const { return scores.n * (2.0 * scores.d * sizeof(T) + 5.0 * sizeof(SumOf<T>)); }
   double operations() const {
     return scores.unit() + (column_largest ? 30.0 : 25.0) * scores.n * scores.n;
   }
@@ -119,20 +126,22 @@ template <class T>
 struct PairGradient {
   static constexpr std::string_view name = "pair_gradient";
   PairScores<T> scores;
-  const T* row_weight;       // [n]
-  const T* row_shift;        // [n]
-  const T* column_weight;    // [n], or null: zeros
-  const T* column_shift;     // [n], or null as column_weight is
-  const T* diagonal_weight;  // [n]
-  T* da;                     // [n, d] or null
-  T* db;                     // [n, d] or null
-  T* workspace;              // [workspace_size(n, d)]
+  const SumOf<T>* row_weight;       // [n]
+  const SumOf<T>* row_shift;        // [n]
+  const SumOf<T>* column_weight;    // [n], or null: zeros
+  const SumOf<T>* column_shift;     // [n], or null as column_weight is
+  const SumOf<T>* diagonal_weight;  // [n]
+  SumOf<T>* da;                     // [n, d] or null
+  SumOf<T>* db;                     // [n, d] or null
+  SumOf<T>* workspace;              // [workspace_size(n, d)]
 
   /// The CPU's tile of each group, and what the group adds to a band's da.
   static std::int64_t workspace_size(std::int64_t n, std::int64_t d) {
     return pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairRows) * d);
   }
-  double bytes() const { return (4.0 * scores.d + 5) * scores.n * sizeof(T); }
+  double bytes() const {
+    return scores.n * (2.0 * scores.d * sizeof(T) + (2.0 * scores.d + 5) * sizeof(SumOf<T>));
+  }
   double operations() const { return (1.0 + (da != nullptr) + (db != nullptr)) * scores.unit(); }
 };
 

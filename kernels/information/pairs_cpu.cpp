@@ -39,29 +39,29 @@ struct Tile {
 template <class T>
 struct Group {
   const PairScores<T>& scores;
-  T scale;
-  T* tile_scores;
+  SumOf<T> scale;
+  SumOf<T>* tile_scores;
   std::int64_t begin, end;
 
   std::int64_t tile_width() const {
     const std::int64_t tiles = chunk_count(begin, end, kPairColumns);
     return ((end - begin + tiles - 1) / tiles + 15) / 16 * 16;
   }
-  Tile<T> tile(std::int64_t row, std::int64_t column) const {
+  Tile<SumOf<T>> tile(std::int64_t row, std::int64_t column) const {
     const std::int64_t d = scores.d;
-    const Tile<T> t{tile_scores, row, column, std::min(kPairRows, scores.n - row),
-                    std::min(tile_width(), end - column)};
+    const Tile<SumOf<T>> t{tile_scores, row, column, std::min(kPairRows, scores.n - row),
+                           std::min(tile_width(), end - column)};
     blas_gemm(false, true, t.rows, t.columns, d, scale, scores.a + row * d, d,
-              scores.b + column * d, d, T{0}, t.scores, kStride);
+              scores.b + column * d, d, SumOf<T>{0}, t.scores, kStride);
     return t;
   }
 };
 
 /// f(group, its number) for each group, in parallel. `tiles` has room for a tile of each.
 template <class T, class F>
-void for_each_group(const PairScores<T>& scores, T* tiles, F&& f) {
+void for_each_group(const PairScores<T>& scores, SumOf<T>* tiles, F&& f) {
   const std::int64_t width = pair_group(scores.n);
-  const auto scale = static_cast<T>(scores.scale());
+  const auto scale = static_cast<SumOf<T>>(scores.scale());
   parallel_for(0, scores.n, width, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t number = begin / width;
     f(Group<T>{scores, scale, tiles + number * pair_tile_size(scores.n), begin, end}, number);
@@ -192,20 +192,20 @@ struct TileSums {
 
 /// The group's sums of its columns, and of all rows to `rows`.
 template <class T>
-void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<T>& rows) {
+void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<SumOf<T>>& rows) {
   const std::int64_t n = a.scores.n;
-  const Totals<T> columns{a.column_largest, a.column_sum};
+  const Totals<SumOf<T>> columns{a.column_largest, a.column_sum};
   const bool has_columns = a.column_largest != nullptr;
   rows.clear(n);
   if (has_columns) columns.from(group.begin).clear(group.end - group.begin);
   for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
     for (std::int64_t row = 0; row < n; row += kPairRows) {
-      const Tile<T> tile = group.tile(row, column);
-      tile.for_diagonal([&](std::int64_t g, T& score) {
+      const Tile<SumOf<T>> tile = group.tile(row, column);
+      tile.for_diagonal([&](std::int64_t g, SumOf<T>& score) {
         a.diagonal[g] = score;
-        score = kMinusInfinity<T>;
+        score = kMinusInfinity<SumOf<T>>;
       });
-      TileSums<T> sums;
+      TileSums<SumOf<T>> sums;
       sums.add(tile, has_columns);
       rows.from(row).add(sums.row_largest, sums.row_sum, tile.rows);
       if (!has_columns) continue;
@@ -217,15 +217,15 @@ void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<T>& row
 template <class T>
 void pair_sums(const PairSums<T>& a) {
   const std::int64_t n = a.scores.n, groups = pair_groups(n);
-  const Totals<T> parts{a.workspace + groups * pair_tile_size(n), a.partial};
+  const Totals<SumOf<T>> parts{a.workspace + groups * pair_tile_size(n), a.partial};
   for_each_group(a.scores, a.workspace, [&](const Group<T>& group, std::int64_t number) {
     sum_group(a, group, parts.from(number * n));
   });
   parallel_for(0, n, 1024, [&](std::int64_t begin, std::int64_t end) {
-    const Totals<T> rows{a.row_largest + begin, a.row_sum + begin};
+    const Totals<SumOf<T>> rows{a.row_largest + begin, a.row_sum + begin};
     rows.clear(end - begin);
     for (std::int64_t number = 0; number < groups; ++number) {
-      const Totals<T> part = parts.from(number * n + begin);
+      const Totals<SumOf<T>> part = parts.from(number * n + begin);
       rows.add(part.largest, part.sum, end - begin);
     }
   });
@@ -233,12 +233,13 @@ void pair_sums(const PairSums<T>& a) {
 
 /// A tile's scores become dS, each sum's exp by itself.
 template <class T>
-void weigh_apart(const PairGradient<T>& a, const Tile<T>& tile) {
+void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
   for (std::int64_t i = 0; i < tile.rows; ++i) {
-    T* s = tile[i];
-    const T weight = a.row_weight[tile.row + i], shift = a.row_shift[tile.row + i];
+    SumOf<T>* s = tile[i];
+    const SumOf<T> weight = a.row_weight[tile.row + i], shift = a.row_shift[tile.row + i];
     if (a.column_weight) {
-      const T *weights = a.column_weight + tile.column, *shifts = a.column_shift + tile.column;
+      const SumOf<T>*weights = a.column_weight + tile.column,
+            *shifts = a.column_shift + tile.column;
 #pragma omp simd
       for (std::int64_t j = 0; j < tile.columns; ++j) {
         s[j] = weight * cpu::exp(s[j] - shift) + weights[j] * cpu::exp(s[j] - shifts[j]);
@@ -252,17 +253,17 @@ void weigh_apart(const PairGradient<T>& a, const Tile<T>& tile) {
 
 /// The same with one exp for both, relative to `reference`.
 template <class T>
-void weigh_both(const PairGradient<T>& a, const Tile<T>& tile, T reference) {
-  alignas(64) T of_column[kPairColumns];
-  const T *weights = a.column_weight + tile.column, *shifts = a.column_shift + tile.column;
+void weigh_both(const PairGradient<T>& a, const Tile<SumOf<T>>& tile, SumOf<T> reference) {
+  alignas(64) SumOf<T> of_column[kPairColumns];
+  const SumOf<T>*weights = a.column_weight + tile.column, *shifts = a.column_shift + tile.column;
 #pragma omp simd
   for (std::int64_t j = 0; j < tile.columns; ++j) {
     of_column[j] = weights[j] * cpu::exp(reference - shifts[j]);
   }
   for (std::int64_t i = 0; i < tile.rows; ++i) {
     const std::int64_t g = tile.row + i;
-    const T of_row = a.row_weight[g] * cpu::exp(reference - a.row_shift[g]);
-    T* s = tile[i];
+    const SumOf<T> of_row = a.row_weight[g] * cpu::exp(reference - a.row_shift[g]);
+    SumOf<T>* s = tile[i];
 #pragma omp simd
     for (std::int64_t j = 0; j < tile.columns; ++j) {
       s[j] = cpu::exp(s[j] - reference) * (of_row + of_column[j]);
@@ -271,30 +272,54 @@ void weigh_both(const PairGradient<T>& a, const Tile<T>& tile, T reference) {
 }
 
 template <class T>
-void weigh(const PairGradient<T>& a, const Tile<T>& tile) {
-  tile.for_diagonal([](std::int64_t, T& score) { score = kMinusInfinity<T>; });
-  const T reference =
-      a.column_weight ? shared_reference(tile) : std::numeric_limits<T>::quiet_NaN();
+void weigh(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
+  tile.for_diagonal([](std::int64_t, SumOf<T>& score) { score = kMinusInfinity<SumOf<T>>; });
+  const SumOf<T> reference =
+      a.column_weight ? shared_reference(tile) : std::numeric_limits<SumOf<T>>::quiet_NaN();
   std::isnan(reference) ? weigh_apart(a, tile) : weigh_both(a, tile, reference);
-  tile.for_diagonal([&](std::int64_t g, T& score) { score = a.diagonal_weight[g]; });
+  tile.for_diagonal([&](std::int64_t g, SumOf<T>& score) { score = a.diagonal_weight[g]; });
+}
+
+/// Adds the tile's products to db, and to the band's da in `part`; `weights` is the tile's dS, with
+/// its stride.
+template <class T>
+void multiply(const PairGradient<T>& a, const Group<T>& group, const Tile<SumOf<T>>& tile,
+              const T* weights, SumOf<T>* part) {
+  using Sum = SumOf<T>;
+  const std::int64_t d = a.scores.d;
+  if (a.db) {
+    blas_gemm(true, false, tile.columns, d, tile.rows, group.scale, weights, kStride,
+              a.scores.a + tile.row * d, d, tile.row == 0 ? Sum{0} : Sum{1}, a.db + tile.column * d,
+              d);
+  }
+  if (a.da) {
+    blas_gemm(false, false, tile.rows, d, tile.columns, group.scale, weights, kStride,
+              a.scores.b + tile.column * d, d, tile.column == group.begin ? Sum{0} : Sum{1}, part,
+              d);
+  }
+}
+
+/// The tile's dS as a factor of bf16.
+void round_weights(const Tile<float>& tile, BFloat16* rounded) {
+  for (std::int64_t i = 0; i < tile.rows; ++i) {
+    for (std::int64_t j = 0; j < tile.columns; ++j) rounded[i * kStride + j] = BFloat16(tile[i][j]);
+  }
 }
 
 /// Adds the scores of the group's columns and of the band's rows, which begin with `row`, to db;
 /// leaves what they add to da in `part`.
 template <class T>
 void differentiate_group(const PairGradient<T>& a, const Group<T>& group, std::int64_t row,
-                         T* part) {
-  const std::int64_t d = a.scores.d;
+                         SumOf<T>* part) {
   for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
-    const Tile<T> tile = group.tile(row, column);
+    const Tile<SumOf<T>> tile = group.tile(row, column);
     weigh(a, tile);
-    if (a.db) {
-      blas_gemm(true, false, tile.columns, d, tile.rows, group.scale, tile.scores, kStride,
-                a.scores.a + row * d, d, row == 0 ? T{0} : T{1}, a.db + column * d, d);
-    }
-    if (a.da) {
-      blas_gemm(false, false, tile.rows, d, tile.columns, group.scale, tile.scores, kStride,
-                a.scores.b + column * d, d, column == group.begin ? T{0} : T{1}, part, d);
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      alignas(64) BFloat16 rounded[kPairRows * kStride];
+      round_weights(tile, rounded);
+      multiply(a, group, tile, rounded, part);
+    } else {
+      multiply(a, group, tile, tile.scores, part);
     }
   }
 }
@@ -302,7 +327,7 @@ void differentiate_group(const PairGradient<T>& a, const Group<T>& group, std::i
 template <class T>
 void pair_gradient(const PairGradient<T>& a) {
   const std::int64_t n = a.scores.n, d = a.scores.d, groups = pair_groups(n);
-  T* const parts = a.workspace + groups * pair_tile_size(n);
+  SumOf<T>* const parts = a.workspace + groups * pair_tile_size(n);
   const std::int64_t part = std::min(n, kPairRows) * d;
   for (std::int64_t row = 0; row < n; row += kPairRows) {
     for_each_group(a.scores, a.workspace, [&](const Group<T>& group, std::int64_t number) {
@@ -311,10 +336,10 @@ void pair_gradient(const PairGradient<T>& a) {
     if (!a.da) continue;
     parallel_for(0, std::min(kPairRows, n - row) * d, 8192,
                  [&](std::int64_t begin, std::int64_t end) {
-                   T* const da = a.da + row * d;
+                   SumOf<T>* const da = a.da + row * d;
                    std::copy(parts + begin, parts + end, da + begin);
                    for (std::int64_t number = 1; number < groups; ++number) {
-                     const T* const from = parts + number * part;
+                     const SumOf<T>* const from = parts + number * part;
 #pragma omp simd
                      for (std::int64_t e = begin; e < end; ++e) da[e] += from[e];
                    }
@@ -322,8 +347,13 @@ void pair_gradient(const PairGradient<T>& a) {
   }
 }
 
-const RegisterCpu registered{kIsa, &pair_sums<float>, &pair_sums<double>, &pair_gradient<float>,
-                             &pair_gradient<double>};
+const RegisterCpu registered{kIsa,
+                             &pair_sums<float>,
+                             &pair_sums<double>,
+                             &pair_sums<BFloat16>,
+                             &pair_gradient<float>,
+                             &pair_gradient<double>,
+                             &pair_gradient<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

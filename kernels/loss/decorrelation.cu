@@ -49,13 +49,15 @@ __global__ void cross_norm_kernel(CrossNorm<float> a) {
 struct Dots {
   double xy = 0, xx = 0, yy = 0;
 };
-template <int kThreads, int N>
-__device__ Dots row_dots(const float* x, const float* y, std::int64_t width, std::int64_t first) {
+template <int kThreads, int N, class T>
+__device__ Dots row_dots(const T* x, const float* y, std::int64_t width, std::int64_t first) {
   Dots dots;
   for (std::int64_t j = first; j < width; j += kThreads * N) {
-    const auto x_vector = load_vector<float, N>(x + j), y_vector = load_vector<float, N>(y + j);
+    const auto x_vector = load_vector<T, N>(x + j);
+    const auto y_vector = load_vector<float, N>(y + j);
     for (int k = 0; k < N; ++k) {
-      const auto p = static_cast<double>(x_vector[k]), q = static_cast<double>(y_vector[k]);
+      const auto p = static_cast<double>(static_cast<float>(x_vector[k])),
+                 q = static_cast<double>(y_vector[k]);
       dots.xy += p * q;
       dots.xx += p * p;
       dots.yy += q * q;
@@ -67,8 +69,9 @@ __device__ Dots row_dots(const float* x, const float* y, std::int64_t width, std
   return dots;
 }
 
+template <class T>
 struct DotOfRow {
-  RowDot<float> a;
+  RowDot<T> a;
 
   template <int kThreads, int N>
   __device__ void operator()(std::int64_t row, std::int64_t first) const {
@@ -114,8 +117,10 @@ void cross_norm(const CrossNorm<float>& a) {
   launch(cross_norm_kernel, kOneBlock, a);
 }
 
-void row_dot(const RowDot<float>& a) {
-  launch_rows(DotOfRow{a}, a.rows, a.width, are_vector_aligned(a.a, a.b));
+template <class T>
+void row_dot(const RowDot<T>& a) {
+  const bool aligned = is_vector_aligned<kVectorSize<float>>(a.a) && are_vector_aligned(a.b);
+  launch_rows(DotOfRow<T>{a}, a.rows, a.width, aligned);
 }
 
 void gram_norm(const GramNorm<float>& a) {
@@ -123,7 +128,7 @@ void gram_norm(const GramNorm<float>& a) {
   launch(gram_norm_kernel, kOneBlock, a);
 }
 
-const RegisterDevice registered{&cross_norm, &row_dot, &gram_norm};
+const RegisterDevice registered{&cross_norm, &row_dot<float>, &row_dot<BFloat16>, &gram_norm};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

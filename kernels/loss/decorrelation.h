@@ -41,17 +41,18 @@ struct CrossNorm {
   double operations() const { return 4.0 * n * n; }
 };
 
-/// diagonal[i] = a_i . b_i. Bytes: 2 rows width sizeof(T). Operations: 2 rows width.
+/// diagonal[i] = a_i . b_i; with T = BFloat16, a is bf16, b and the result f32. Bytes: rows width
+/// (sizeof(T) + sizeof(b)). Operations: 2 rows width. Summed in f64.
 template <class T>
 struct RowDot {
   static constexpr std::string_view name = "row_dot";
-  const T* a;   // [rows, width]
-  const T* b;   // [rows, width]
-  T* diagonal;  // [rows]
+  const T* a;          // [rows, width]
+  const SumOf<T>* b;   // [rows, width]
+  SumOf<T>* diagonal;  // [rows]
   std::int64_t rows;
   std::int64_t width;
 
-  double bytes() const { return 2.0 * rows * width * sizeof(T); }
+  double bytes() const { return 1.0 * rows * width * (sizeof(T) + sizeof(SumOf<T>)); }
   double operations() const { return 2.0 * rows * width; }
 };
 

@@ -7,13 +7,19 @@
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-/// Adds to the three sums <x, y>, <x, x>, <y, y> of one row.
+/// f32 for bf16, which has no conversion to f64.
 template <class T>
-void dots(const T* x, const T* y, std::int64_t count, double* sums) {
+double widened(T x) {
+  return static_cast<double>(static_cast<SumOf<T>>(x));
+}
+
+/// The three sums <x, y>, <x, x>, <y, y> of one row.
+template <class T>
+void dots(const T* x, const SumOf<T>* y, std::int64_t count, double* sums) {
   double xy = 0, xx = 0, yy = 0;
 #pragma omp simd reduction(+ : xy, xx, yy)
   for (std::int64_t j = 0; j < count; ++j) {
-    const auto p = static_cast<double>(x[j]), q = static_cast<double>(y[j]);
+    const double p = widened(x[j]), q = static_cast<double>(y[j]);
     xy += p * q;
     xx += p * p;
     yy += q * q;
@@ -56,7 +62,7 @@ void row_dot(const RowDot<T>& a) {
                  for (std::int64_t i = begin; i < end; ++i) {
                    double sums[3];
                    dots(a.a + i * a.width, a.b + i * a.width, a.width, sums);
-                   a.diagonal[i] = static_cast<T>(sums[0]);
+                   a.diagonal[i] = static_cast<SumOf<T>>(sums[0]);
                  }
                });
 }
@@ -87,6 +93,7 @@ const RegisterCpu registered{kIsa,
                              &cross_norm<double>,
                              &row_dot<float>,
                              &row_dot<double>,
+                             &row_dot<BFloat16>,
                              &gram_norm<float>,
                              &gram_norm<double>};
 

@@ -7,10 +7,15 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/dtype.h"
 #include "kernels/simt/async_copy.h"
 #include "kernels/simt/warp.h"
 
 namespace cmir::kernels::simt {
+
+inline unsigned pack_bf16(float low, float high) {
+  return BFloat16(low).bits | static_cast<unsigned>(BFloat16(high).bits) << 16;
+}
 
 inline unsigned to_tf32(float value) {
   const auto bits = std::bit_cast<unsigned>(value);

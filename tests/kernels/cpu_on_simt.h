@@ -85,9 +85,10 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
     SumOverRows, UnitRowsBackward, UnitRowsForward>;
 
-struct AllCpuKernelsOnSimt : AllCpuKernelsOfOneType,
-                             CpuKernelOnSimt<Permute<std::int32_t>>,
-                             Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight,
-                                                  Conv1dForward, Gemm, LinearForward> {};
+struct AllCpuKernelsOnSimt
+    : AllCpuKernelsOfOneType,
+      CpuKernelOnSimt<Permute<std::int32_t>>,
+      Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, Gemm,
+                           LinearForward, PairGradient, PairSums, RowDot> {};
 
 }  // namespace cmir::kernels::testing

@@ -42,17 +42,22 @@ TYPED_TEST(DecorrelationKernelTest, CrossNormMatchesTheFormula) {
   });
 }
 
-TYPED_TEST(DecorrelationKernelTest, RowDotMatchesTheFormula) {
+template <class T>
+class RowDotTest : public ::testing::Test {};
+using RowDotScalars = ::testing::Types<float, double, BFloat16>;
+TYPED_TEST_SUITE(RowDotTest, RowDotScalars);
+
+TYPED_TEST(RowDotTest, MatchesTheFormula) {
   using T = TypeParam;
   for_each_variant<T>([] {
     for (const auto& [rows, width] :
          {std::pair{0, 3}, {3, 0}, {1, 1}, {5, 31}, {7, 132}, {9, 150}, {2, 1025}, {2, 1028}}) {
       for (const std::int64_t shift : {0, 1}) {
-        Guarded<T> a(normals(rows * width + shift, 1)), b(normals(rows * width + shift, 2)),
-            diagonal(rows);
+        Guarded<T> a(normals(rows * width + shift, 1));
+        Guarded<SumOf<T>> b(normals(rows * width + shift, 2)), diagonal(rows);
         std::vector<double> expected(rows);
         for (std::int64_t i = 0; i < rows * width; ++i) {
-          expected[i / width] += static_cast<double>(a[shift + i]) * b[shift + i];
+          expected[i / width] += exact(a[shift + i]) * exact(b[shift + i]);
         }
         run(test_device(),
             RowDot<T>{a.data() + shift, b.data() + shift, diagonal.data(), rows, width});
