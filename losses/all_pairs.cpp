@@ -76,7 +76,8 @@ std::vector<Variable> pair_inputs(std::string_view op, const Variable& a, const 
   return inputs;
 }
 
-AllPairs::AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor_of_scores)
+AllPairs::AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor_of_scores,
+                   Precision precision)
     : a(inputs[0]),
       b(inputs[1]),
       log_scale(inputs.size() == 3 ? inputs[2] : Tensor()),
@@ -86,6 +87,8 @@ AllPairs::AllPairs(std::string_view op, std::span<const Tensor> inputs, double f
           a.describe(), b.describe());
   require(!log_scale.defined() || (log_scale.numel() == 1 && log_scale.dtype() == a.dtype()), op,
           "log_scale must be one {}, got {}", name_of(a.dtype()), log_scale.describe());
+  a = as_factor(op, a, precision);
+  b = as_factor(op, b, precision);
 }
 
 AllPairs::AllPairs(const OpContext& context, double factor_of_scores)
@@ -108,59 +111,63 @@ PairSumTensors AllPairs::saved_sums(const OpContext& context) {
 }
 
 PairSumTensors AllPairs::sums(bool columns) const {
-  return dispatch_float(a.dtype(), "pair_sums", [&]<class T>() { return sums_as<T>(columns); });
+  return dispatch_factor(a.dtype(), "pair_sums", [&]<class T>() { return sums_as<T>(columns); });
 }
 
 Gradients AllPairs::gradients(const OpContext& context, PairWeights& weights) const {
-  return dispatch_float(a.dtype(), "pair_gradient",
-                        [&]<class T>() { return gradients_as<T>(context, weights); });
+  return dispatch_factor(a.dtype(), "pair_gradient",
+                         [&]<class T>() { return gradients_as<T>(context, weights); });
 }
 
 template <class T>
 kernels::PairScores<T> AllPairs::scores() const {
   return {a.data<T>(), b.data<T>(), a.size(0),
-          a.size(1),   factor,      log_scale.defined() ? log_scale.data<T>() : nullptr};
+          a.size(1),   factor,      log_scale.defined() ? log_scale.data<SumOf<T>>() : nullptr};
 }
 
 template <class T>
 PairSumTensors AllPairs::sums_as(bool columns) const {
   using Kernel = kernels::PairSums<T>;
+  using Sum = SumOf<T>;
   const std::int64_t n = a.size(0);
   const auto array = [&](std::int64_t count, DType dtype) {
     return Tensor::empty({count}, dtype, a.device());
   };
-  PairSumTensors out{array(n, a.dtype()), array(n, a.dtype()), array(n, DType::f64), {}, {}};
+  constexpr DType of_sums = dtype_of<Sum>;
+  PairSumTensors out{array(n, of_sums), array(n, of_sums), array(n, DType::f64), {}, {}};
   if (columns) {
-    out.column_largest = array(n, a.dtype());
+    out.column_largest = array(n, of_sums);
     out.column_sum = array(n, DType::f64);
   }
-  Tensor workspace = array(Kernel::workspace_size(n), a.dtype());
+  Tensor workspace = array(Kernel::workspace_size(n), of_sums);
   Tensor partial = array(Kernel::partial_size(n), DType::f64);
   kernels::run(a.device(),
-               Kernel{scores<T>(), out.diagonal.mutable_data<T>(),
-                      out.row_largest.mutable_data<T>(), out.row_sum.mutable_data<double>(),
-                      columns ? out.column_largest.mutable_data<T>() : nullptr,
+               Kernel{scores<T>(), out.diagonal.mutable_data<Sum>(),
+                      out.row_largest.mutable_data<Sum>(), out.row_sum.mutable_data<double>(),
+                      columns ? out.column_largest.mutable_data<Sum>() : nullptr,
                       columns ? out.column_sum.mutable_data<double>() : nullptr,
-                      workspace.mutable_data<T>(), partial.mutable_data<double>()});
+                      workspace.mutable_data<Sum>(), partial.mutable_data<double>()});
   return out;
 }
 
 template <class T>
 Gradients AllPairs::gradients_as(const OpContext& context, PairWeights& weights) const {
   using Kernel = kernels::PairGradient<T>;
+  using Sum = SumOf<T>;
   const bool scale_needed = log_scale.defined() && context.needs_gradient(2);
   Tensor da, db;
   if (context.needs_gradient(0) || scale_needed) {
-    da = Tensor::empty(a.shape(), a.dtype(), a.device());
+    da = Tensor::empty(a.shape(), dtype_of<Sum>, a.device());
   }
-  if (context.needs_gradient(1)) db = Tensor::empty(b.shape(), b.dtype(), b.device());
+  if (context.needs_gradient(1)) db = Tensor::empty(b.shape(), dtype_of<Sum>, b.device());
   Tensor workspace =
-      Tensor::empty({Kernel::workspace_size(a.size(0), a.size(1))}, a.dtype(), a.device());
-  kernels::run(a.device(),
-               Kernel{scores<T>(), weights.row_weight<T>(), weights.row_shift<T>(),
-                      weights.column_weight<T>(), weights.column_shift<T>(),
-                      weights.diagonal_weight<T>(), da.defined() ? da.mutable_data<T>() : nullptr,
-                      db.defined() ? db.mutable_data<T>() : nullptr, workspace.mutable_data<T>()});
+      Tensor::empty({Kernel::workspace_size(a.size(0), a.size(1))}, dtype_of<Sum>, a.device());
+  kernels::run(
+      a.device(),
+      Kernel{scores<T>(), weights.row_weight<Sum>(), weights.row_shift<Sum>(),
+             weights.column_weight<Sum>(), weights.column_shift<Sum>(),
+             weights.diagonal_weight<Sum>(), da.defined() ? da.mutable_data<Sum>() : nullptr,
+             db.defined() ? db.mutable_data<Sum>() : nullptr, workspace.mutable_data<Sum>()});
   Gradients gradients(log_scale.defined() ? 3 : 2);
   if (scale_needed) gradients[2] = scale_gradient<T>(da);
   if (context.needs_gradient(0)) gradients[0] = da;
@@ -171,15 +178,15 @@ Gradients AllPairs::gradients_as(const OpContext& context, PairWeights& weights)
 /// sum_ij dS_ij s_ij = sum_i a_i . da_i, as da_i = scale sum_j dS_ij b_j.
 template <class T>
 Tensor AllPairs::scale_gradient(const Tensor& da) const {
-  using Sum = kernels::SumAll<T>;
+  using Total = kernels::SumAll<SumOf<T>>;
   const std::int64_t n = a.size(0);
-  Tensor of_rows = Tensor::empty({n}, a.dtype(), a.device());
-  Tensor workspace = Tensor::empty({Sum::workspace_size(n)}, DType::f64, a.device());
-  Tensor gradient = Tensor::empty(log_scale.shape(), a.dtype(), a.device());
-  kernels::run(a.device(), kernels::RowDot<T>{a.data<T>(), da.data<T>(), of_rows.mutable_data<T>(),
-                                              n, a.size(1)});
-  kernels::run(a.device(), Sum{1, of_rows.data<T>(), gradient.mutable_data<T>(),
-                               workspace.mutable_data<double>(), n});
+  Tensor of_rows = Tensor::empty({n}, da.dtype(), a.device());
+  Tensor workspace = Tensor::empty({Total::workspace_size(n)}, DType::f64, a.device());
+  Tensor gradient = Tensor::empty(log_scale.shape(), da.dtype(), a.device());
+  kernels::run(a.device(), kernels::RowDot<T>{a.data<T>(), da.data<SumOf<T>>(),
+                                              of_rows.mutable_data<SumOf<T>>(), n, a.size(1)});
+  kernels::run(a.device(), Total{1, of_rows.data<SumOf<T>>(), gradient.mutable_data<SumOf<T>>(),
+                                 workspace.mutable_data<double>(), n});
   return gradient;
 }
 

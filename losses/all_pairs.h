@@ -2,6 +2,7 @@
 // sums over its scores, and the gradient through them (kernels/information/pairs.h).
 #pragma once
 
+#include "autograd/precision.h"
 #include "autograd/tape.h"
 #include "kernels/information/pairs.h"
 
@@ -77,14 +78,15 @@ struct PairWeights {
   Tensor values;
 };
 
-/// The scores s_ij = factor exp(log_scale) a_i . b_j, without exp where log_scale is undefined.
+/// The scores s_ij = factor exp(log_scale) a_i . b_j, without exp where log_scale is undefined. In
+/// Precision::bf16 a and b are rounded copies; log_scale, sums and gradients stay f32.
 struct AllPairs {
   Tensor a, b, log_scale;
   double factor;
 
   /// Of an op's inputs. Errors, in its name: a and b are not two [N, d] of one shape and dtype, not
   /// empty; log_scale is not one element of that dtype.
-  AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor);
+  AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor, Precision precision);
   /// What save() kept, which is kSaved tensors.
   static constexpr std::size_t kSaved = 8;
   AllPairs(const OpContext& context, double factor);

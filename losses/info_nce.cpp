@@ -13,11 +13,12 @@ struct InfoNce {
   static constexpr std::string_view name = "info_nce";
   bool symmetric;
   double factor;
+  Precision precision = current_precision();
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
-    const AllPairs pairs(name, inputs, factor);
+    const AllPairs pairs(name, inputs, factor, precision);
     const PairSumTensors sums = pairs.sums(symmetric);
-    Tensor losses = Tensor::empty({pairs.a.size(0)}, pairs.a.dtype(), pairs.a.device());
+    Tensor losses = Tensor::empty({inputs[0].size(0)}, inputs[0].dtype(), inputs[0].device());
     dispatch_float(losses.dtype(), name, [&]<class T>() {
       kernels::run(losses.device(),
                    kernels::InfoNceForward<T>{sums.totals<T>(), losses.mutable_data<T>()});

@@ -4,8 +4,8 @@ namespace cmir::losses {
 
 Tensor PairBound::forward(std::string_view op, OpContext& context,
                           std::span<const Tensor> inputs) const {
-  const AllPairs pairs(op, inputs, factor);
-  const Tensor& a = pairs.a;
+  const AllPairs pairs(op, inputs, factor, precision);
+  const Tensor& a = inputs[0];
   require(a.size(0) >= 2, op, "needs two samples or more, since it is over pairs of them; got {}",
           a.describe());
   const PairSumTensors sums = pairs.sums(false);

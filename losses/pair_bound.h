@@ -12,6 +12,7 @@ struct PairBound {
   double factor;
   double rate = 1;
   Tensor log_average = {};  // f64, one element, or undefined
+  Precision precision = current_precision();
 
   /// Error, in the name of `op`: fewer than two samples, or as AllPairs.
   Tensor forward(std::string_view op, OpContext& context, std::span<const Tensor> inputs) const;

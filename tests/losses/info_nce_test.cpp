@@ -1,5 +1,6 @@
 #include "losses/info_nce.h"
 
+#include "autograd/precision.h"
 #include "core/allocator.h"
 #include "core/graph.h"
 #include "tests/losses/loss_test.h"
@@ -219,14 +220,17 @@ TEST(InfoNceGraph, ReplaysWithTheValuesOfThen) {
     backward(loss);
     return std::vector<Tensor>{loss.value(), x[0].gradient(), x[1].gradient(), x[2].gradient()};
   };
-  std::vector<Tensor> inputs = input(1), recorded;
-  Graph graph(simt);
-  graph.capture([&] { recorded = step(inputs); });
-  const std::vector<Tensor> later = input(9), expected = step(later);
-  for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].copy_from(later[i]);
-  graph.replay();
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_EQ(recorded[i].to_vector(), expected[i].to_vector()) << i;
+  for (const auto precision : {Precision::f32, Precision::bf16}) {
+    const PrecisionScope scope(precision);
+    std::vector<Tensor> inputs = input(1), recorded;
+    Graph graph(simt);
+    graph.capture([&] { recorded = step(inputs); });
+    const std::vector<Tensor> later = input(9), expected = step(later);
+    for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i].copy_from(later[i]);
+    graph.replay();
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(recorded[i].to_vector(), expected[i].to_vector()) << i;
+    }
   }
 }
 
@@ -241,6 +245,76 @@ TEST(InfoNceMemory, NeverHoldsAllScores) {
   backward(info_nce(x, y));
   const auto most = cpu_allocator().stats().peak - before;
   EXPECT_LT(most, n * n * sizeof(float) / 10);
+}
+
+Tensor rounded_to_bf16(const Tensor& x) {
+  Tensor out = x.clone();
+  for (float& value : out.mutable_span<float>()) value = static_cast<float>(BFloat16(value));
+  return out;
+}
+
+/// With dot scores, the formula of the rounded rows: the value within f32's bound, gradients within
+/// the rounding of dS, 2^-8 of each term.
+TEST(InfoNceBf16, AgreesWithTheScoresOfRoundedRows) {
+  for (const Device device : {Device{}, Device{DeviceType::simt}}) {
+    for (const auto& [n, d] : {std::pair{1, 3}, {7, 5}, {131, 20}}) {
+      const Tensor a = tensor<float>(normals(n * d, 1), {n, d}),
+                   b = tensor<float>(normals(n * d, 2), {n, d}),
+                   log_scale = tensor<float>({0.3}, {});
+      for (const bool symmetric : {false, true}) {
+        const double scale = std::exp(log_scale.item()) / 2;
+        const auto expected =
+            naive(rounded_to_bf16(a), rounded_to_bf16(b), scale, {{Critic::dot, 2}, symmetric});
+        const PrecisionScope scope(Precision::bf16);
+        const auto actual =
+            evaluate({a.to(device), b.to(device), log_scale.to(device)}, [&](auto x) {
+              return info_nce(x[0], x[1], {{Critic::dot, 2, x[2]}, symmetric});
+            });
+        EXPECT_NEAR(actual.value, expected.value, 1e-5 * expected.value);
+        for (std::size_t g = 0; g < 3; ++g) {
+          // A row's dS sum to 0, its terms to at most 2 / n of the largest rows' product.
+          const double bound = 0x1p-8 * std::abs(kCotangent) * scale * (g == 2 ? 2.0 : 2.0 / n) * 5;
+          for (std::size_t i = 0; i < expected.gradients[g].size(); ++i) {
+            ASSERT_NEAR(actual.gradients[g][i], kCotangent * expected.gradients[g][i], bound)
+                << fmt::format("[{}, {}] on {}, gradient {}, element {}", n, d, device.to_string(),
+                               g, i);
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Unit rows are rounded, not the rows they come from; backward needs no scope; f64 is left alone.
+TEST(InfoNceBf16, TakesThePrecisionOfItsForward) {
+  const Tensor a = tensor<float>(normals(40 * 9, 1), {40, 9}),
+               b = tensor<float>(normals(40 * 9, 2), {40, 9});
+  const auto in = [&](Precision precision, DType dtype) {
+    return flatten(evaluate({a.to(dtype), b.to(dtype)}, [&](auto x) {
+      const PrecisionScope scope(precision);
+      return info_nce(x[0], x[1]);
+    }));
+  };
+  const Values f32 = in(Precision::f32, DType::f32), bf16 = in(Precision::bf16, DType::f32);
+  EXPECT_NE(f32, bf16);
+  // A cosine errs by at most 2^-7, over the temperature of 0.07.
+  for (std::size_t i = 0; i < f32.size(); ++i) EXPECT_NEAR(bf16[i], f32[i], i == 0 ? 0.23 : 0.02);
+  EXPECT_EQ(in(Precision::bf16, DType::f64), in(Precision::f32, DType::f64));
+  EXPECT_EQ(in(Precision::tf32, DType::f32), f32);
+}
+
+/// a and b as bf16, and what is of the samples.
+TEST(InfoNceBf16, KeepsTwoBytesOfEachFeature) {
+  const std::int64_t n = 256, d = 512;
+  const auto kept = [&](Precision precision) {
+    const Variable a(Tensor::full({n, d}, 0.1), true), b(Tensor::full({n, d}, 0.2), true);
+    const auto before = static_cast<std::int64_t>(cpu_allocator().stats().live);
+    const PrecisionScope scope(precision);
+    const Variable loss = info_nce(a, b, {{Critic::dot, 1}, false});
+    return static_cast<std::int64_t>(cpu_allocator().stats().live) - before;
+  };
+  // f32 shares a and b with the caller.
+  EXPECT_EQ(kept(Precision::bf16) - kept(Precision::f32), 2 * n * d * 2);
 }
 
 TEST(InfoNceErrors, NameShapesAndValues) {

@@ -1,4 +1,5 @@
 // NWJ, Donsker-Varadhan and MINE against all scores written out.
+#include "autograd/precision.h"
 #include "core/graph.h"
 #include "losses/donsker_varadhan.h"
 #include "losses/info_nce.h"
@@ -213,6 +214,33 @@ TEST(PairBoundsErrors, NameShapesAndValues) {
   expect_usage_error([&] { donsker_varadhan(a, a, {}, {Tensor::zeros({1})}); },
                      "the average must be one f64 on cpu, got f32[1] on cpu");
   expect_usage_error([&] { donsker_varadhan(a, a, {}, ExpAverage::fresh(0)); }, "rate");
+}
+
+/// In bf16, the formula of the rounded rows, and gradients within the rounding of dS.
+TEST(PairBoundsBf16, AgreeWithTheScoresOfRoundedRows) {
+  const auto [a, b] = inputs<float>(131, 20);
+  const auto rounded = [](const Tensor& x) {
+    Tensor out = x.clone();
+    for (float& value : out.mutable_span<float>()) value = static_cast<float>(BFloat16(value));
+    return out;
+  };
+  for (const Device device : {Device{}, Device{DeviceType::simt}}) {
+    for (const Bound bound : {Bound::nwj, Bound::donsker_varadhan}) {
+      const Naive expected(bound, rounded(a), rounded(b), 0.5);
+      const PrecisionScope scope(Precision::bf16);
+      const auto actual = evaluate({a.to(device), b.to(device)}, [&](auto x) {
+        return bound == Bound::nwj ? nwj(x[0], x[1], {Critic::dot, 2})
+                                   : donsker_varadhan(x[0], x[1], {Critic::dot, 2});
+      });
+      EXPECT_NEAR(actual.value, expected.result.value, 1e-5);
+      for (std::size_t g = 0; g < 2; ++g) {
+        const Values& gradient = expected.result.gradients[g];
+        for (std::size_t i = 0; i < gradient.size(); ++i) {
+          ASSERT_NEAR(actual.gradients[g][i], kCotangent * gradient[i], 0x1p-8 * 4 / 131) << i;
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
