@@ -16,7 +16,7 @@ struct ExperimentCommand {
   std::string name, out, key;
   std::vector<double> values;
   std::vector<std::int64_t> seeds;
-  std::int64_t steps = MiGaussianOptions{}.steps;
+  std::int64_t steps = 0;  // 0: the study's own
   bool json = false, quiet = false;
 
   void run() {
@@ -36,19 +36,22 @@ struct ExperimentCommand {
             "{} takes one seed, not below 0", kMiGaussian);
     set_threads(common.threads);
     if (out.empty()) out = fmt::format("runs/{}", kMiGaussian);
-    MiGaussianOptions options{.steps = steps};
+    std::filesystem::create_directories(out);
+    MiGaussianOptions options;
+    if (steps > 0) options.steps = steps;
     if (!values.empty()) options.nats = values;
     if (!seeds.empty()) options.seed = static_cast<std::uint64_t>(seeds[0]);
     options.device = usable_device(common.device);
     options.show_progress = !quiet;
     StudyReport report = mi_gaussian_study(options);
-    write_study(report, kMiGaussian, {{"steps", steps}, {"seed", options.seed}}, out);
+    write_study(report, kMiGaussian, {{"steps", options.steps}, {"seed", options.seed}}, out);
     return report;
   }
 
   StudyReport study() {
     require(!common.config.empty(), "experiment",
             "{} needs a configuration: cmir experiment {} CONFIG", name, name);
+    require(steps == 0, "experiment", "--steps is for {} alone", kMiGaussian);
     Config config = common.load();
     if (!seeds.empty())
       apply_override(config, fmt::format("training.seeds=[{}]", fmt::join(seeds, ", ")));

@@ -15,7 +15,8 @@ constexpr double kFactors[] = {1, 10, 100};
 /// have other sizes than the paper's terms.
 std::vector<Variant> variants_of(const Config& config) {
   const Config full = with_framework(config, "cmir");
-  std::vector<Variant> variants{{"CmIR (correlation, L1)", full}};
+  std::vector<Variant> variants{
+      {fmt::format("CmIR ({}, {})", full.loss.decorrelation, full.loss.invariance), full}};
   const auto add = [&](const char* term, const std::vector<const char*>& forms,
                        std::string LossConfig::*form, double LossConfig::*weight) {
     for (const char* name : forms) {

@@ -7,7 +7,9 @@
 
 #include "core/error.h"
 #include "models/evaluation/plot.h"
+#include "models/experiments/trial.h"
 #include "models/networks/estimator.h"
+#include "models/training/interrupt.h"
 #include "models/training/optimizer.h"
 #include "models/training/progress.h"
 
@@ -70,6 +72,8 @@ std::vector<Accuracy> run(const NamedEstimator& named, bool cubic, const MiGauss
   for (const double nats : options.nats) {
     std::vector<double> estimates;
     for (std::int64_t i = 0; i < options.steps; ++i, ++step) {
+      if (InterruptGuard::requested())
+        throw Interrupted("interrupted; nothing was kept, it takes but minutes");
       const Pairs pairs = draw(options, nats, cubic, step);
       if (i >= options.steps - std::max<std::int64_t>(1, options.steps / 4)) {
         const NoGradScope no_grad;

@@ -373,6 +373,7 @@ StudyReport run_study(std::string_view name, const Config& config, const Dataset
     for (const StudyInfo& info : studies()) known += fmt::format(" {}", info.name);
     fail(ErrorKind::usage, "experiment", "'{}' is no study; there are:{}", name, known);
   }
+  std::filesystem::create_directories(options.directory);  // an error before hours, not after
   StudyReport report = study->run(config, dataset, options);
   report.json["config"] = to_json(config);
   write_study(report, name, {{"dataset", dataset.name}}, options.directory);
@@ -381,7 +382,6 @@ StudyReport run_study(std::string_view name, const Config& config, const Dataset
 
 void write_study(StudyReport& report, std::string_view name, const Json& details,
                  const std::filesystem::path& directory) {
-  std::filesystem::create_directories(directory);
   Json json = {{"title", report.title}, {"study", name}};
   json.update(details);
   json.update(report.json);

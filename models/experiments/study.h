@@ -40,7 +40,7 @@ struct StudyInfo {
 const std::vector<StudyInfo>& studies();
 
 /// Writes report.json (title, study, `details`, then the report's own), table.md and picture.svg
-/// into the directory, which is made; the report's json is then what was written.
+/// into the directory, which exists; the report's json is then what was written.
 void write_study(StudyReport& report, std::string_view name, const Json& details,
                  const std::filesystem::path& directory);
 

@@ -61,10 +61,11 @@ struct TrialRunOptions {
 std::vector<TrialResult> run_trials(const std::vector<Trial>& trials, const Dataset& dataset,
                                     const TrialRunOptions& options);
 
-/// Thrown when a signal asked to stop: what was finished is on disk.
+/// Thrown when a signal asked to stop: what was finished is on disk (but for mi_gaussian_study).
 class Interrupted : public std::runtime_error {
  public:
-  Interrupted() : std::runtime_error("interrupted; run the same command again to go on") {}
+  explicit Interrupted(const char* message = "interrupted; run the same command again to go on")
+      : std::runtime_error(message) {}
 };
 
 /// The parts of `split` that are not empty, as conditions without noise: "test" and, where there is

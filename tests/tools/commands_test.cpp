@@ -100,6 +100,7 @@ TEST_F(Commands, MutualInformationOfGaussianPairs) {
   expect_error({"experiment", "mi-gaussian", "--seeds", "1", "2"}, 2, {"takes one seed"});
   expect_error({"experiment", "mi-gaussian", "--values", "-1"}, 2, {"not negative, got -1"});
   expect_error({"experiment", "table"}, 2, {"table needs a configuration"});
+  expect_error({"experiment", "table", "synthetic", "--steps", "3"}, 2, {"for mi-gaussian alone"});
 }
 
 TEST_F(Commands, Data) {
@@ -184,6 +185,8 @@ TEST_F(Commands, UnwritableOutputIsNamed) {
   expect_error(Arguments{"train", "synthetic", "--out", "file/r"} + tiny, 4, {"file/r"});
   expect_error(Arguments{"train", "synthetic", "--out", "/proc/r"} + tiny, 4, {"/proc/r"});
   expect_error(Arguments{"experiment", "table", "synthetic", "--out", "file"} + tiny, 4, {"file"});
+  // At once: with as many steps this test would not end.
+  expect_error({"experiment", "mi-gaussian", "--steps", "100000000", "--out", "file"}, 4, {"file"});
   expect_error({"data", "generate", "synthetic:n=10", "file/x"}, 4, {"file/x"});
   train("r");
   expect_error({"predict", "r", "--out", "missing/x"}, 4, {"missing/x", "directory exist"});

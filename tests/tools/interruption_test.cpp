@@ -53,6 +53,16 @@ class Interruption : public ProgramTest {
   }
 };
 
+TEST_F(Interruption, MutualInformationOfGaussianPairsEndsOnCtrlC) {
+  const Running running =
+      start({"experiment", "mi-gaussian", "--steps", "100000000", "--out", "mi"});
+  wait_until([&] { return fs::exists(path("mi")); });
+  kill(running.pid, SIGINT);
+  const Finished stopped = wait(running);
+  EXPECT_EQ(stopped.exit_code, 130);
+  EXPECT_THAT(stopped.err, HasSubstr("nothing was kept"));
+}
+
 class Signals : public Interruption, public ::testing::WithParamInterface<int> {};
 
 TEST_P(Signals, LeaveACheckpointFromWhichTheBitsAreTheSame) {
