@@ -174,10 +174,9 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        "vrex and mmrex compare the model's own risks, mmd and coral the clean Z_inv"},
       {"invariance", &L::invariance,
        one_of({"l1", "mmd", "coral", "kl", "output_difference", "irmv1", "vrex", "mmrex"}),
-       "l1: Eq. 4; mmd and coral: the distance of distributions in its place; the others compare "
-       "outputs of "
-       "unimodal predictors: kl and output_difference as in appendix H, irmv1, vrex and mmrex by "
-       "their risks in the variants"},
+       "l1: Eq. 4; mmd and coral: the distance of distributions in its place; the others "
+       "compare outputs of unimodal predictors: kl and output_difference as in appendix H, "
+       "irmv1, vrex and mmrex by their risks in the variants"},
       {"invariance_schedule", &L::invariance_schedule, one_of({"constant", "step", "linear"}),
        "how R_inv's weight comes from invariance_start lambda_invariance to lambda_invariance"},
       {"invariance_start", &L::invariance_start, at_least(0),
@@ -189,9 +188,8 @@ const Fields<LossConfig>& fields(const LossConfig&) {
        {},
        "irmv1: the product over two halves of the samples, whose expectation is right"},
       {"mmrex_minimum_weight", &L::mmrex_minimum_weight, between(-100, 1),
-       "mmrex: the least weight of an environment's risk, at most 1 / their number; 0: the worst "
-       "risk "
-       "alone"},
+       "mmrex: the least weight of an environment's risk, at most 1 / their number; 0: the "
+       "worst risk alone"},
       {"lambda_unimodal", &L::lambda_unimodal, at_least(0),
        "open choice: weight of L_pred of the unimodal predictors"},
       {"invariance_symmetric",
@@ -207,11 +205,10 @@ const Fields<LossConfig>& fields(const LossConfig&) {
       {"decorrelation", &L::decorrelation,
        one_of({"correlation", "hsic", "club", "club_mean", "club_sample", "l1out", "variational",
                "infonce", "nwj", "mine"}),
-       "R_dec. correlation: Eq. 6; hsic: kernels of width sqrt(d / 2); the others bound I(Z_inv; "
-       "Z_spu) in nats, from above by a "
-       "Gaussian q(Z_spu | Z_inv) (club, club_sample, l1out, variational) or from below by a "
-       "critic "
-       "(infonce, nwj, mine), learnt beside the model"},
+       "R_dec. correlation: Eq. 6; hsic: kernels of width sqrt(d / 2); the others bound "
+       "I(Z_inv; Z_spu) in nats, from above by a Gaussian q(Z_spu | Z_inv) (club, club_mean, "
+       "club_sample, l1out, variational) or from below by a critic (infonce, nwj, mine), "
+       "learnt beside the model"},
       {"estimator_learning_rate", &L::estimator_learning_rate, at_least(0),
        "of q or the critic, which have an AdamW of their own without decay or schedule"},
       {"estimator_steps", &L::estimator_steps, between(1, 1000),

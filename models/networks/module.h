@@ -34,7 +34,6 @@ enum class DrawPurpose : std::uint32_t {
   environments = 2,
   corruption = 3,
   negatives = 4,
-  assignments = 5
 };
 
 /// The random streams of one forward pass: `step` is the optimizer step, or any counter that the

@@ -1,33 +1,12 @@
 #include "models/training/environment_inference.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
 #include "kernels/invariance/loss_slope.h"
 
 namespace cmir {
 namespace {
-
-/// Of numbers that are one sample's each, as torch.optim.Adam.
-struct Adam {
-  explicit Adam(std::size_t count) : first(count), second(count) {}
-
-  void begin_step() {
-    first_scale *= kFirst;
-    second_scale *= kSecond;
-  }
-  /// The step to go where the gradient of number i is g, but for the rate.
-  double step(std::size_t i, double g) {
-    first[i] = kFirst * first[i] + (1 - kFirst) * g;
-    second[i] = kSecond * second[i] + (1 - kSecond) * g * g;
-    return first[i] / (1 - first_scale) / (std::sqrt(second[i] / (1 - second_scale)) + 1e-8);
-  }
-
-  static constexpr double kFirst = 0.9, kSecond = 0.999;
-  std::vector<double> first, second;
-  double first_scale = 1, second_scale = 1;
-};
 
 kernels::PointwiseLossKind pointwise_kind(const std::string& prediction) {
   using Kind = kernels::PointwiseLossKind;
@@ -52,27 +31,9 @@ bool is_checkpoint_of(const Config& config, std::uint64_t seed,
 
 }  // namespace
 
-std::vector<std::int32_t> infer_environments(std::span<const double> slopes,
-                                             const EnvironmentInferenceOptions& options) {
-  const std::size_t samples = slopes.size();
-  const RandomStream random = RandomStreams{.seed = options.seed}.at(DrawPurpose::assignments, 0);
-  std::vector<double> theta(samples), q(samples);
-  for (std::size_t i = 0; i < samples; ++i) theta[i] = random.normal(i);
-  Adam adam(samples);
-  for (std::int64_t step = 0; step < options.steps; ++step) {
-    double difference = 0;  // of the brackets, D
-    for (std::size_t i = 0; i < samples; ++i) {
-      q[i] = 1 / (1 + std::exp(-theta[i]));
-      difference += (2 * q[i] - 1) * slopes[i] / static_cast<double>(samples);
-    }
-    adam.begin_step();
-    for (std::size_t i = 0; i < samples; ++i) {  // dC/dtheta_i but for 1/N, which Adam does not see
-      const double gradient = difference * slopes[i] * q[i] * (1 - q[i]);
-      theta[i] += options.learning_rate * adam.step(i, gradient);
-    }
-  }
-  std::vector<std::int32_t> environments(samples);
-  std::ranges::transform(theta, environments.begin(), [](double t) { return t > 0 ? 1 : 0; });
+std::vector<std::int32_t> infer_environments(std::span<const double> slopes) {
+  std::vector<std::int32_t> environments(slopes.size());
+  std::ranges::transform(slopes, environments.begin(), [](double s) { return s > 0 ? 1 : 0; });
   return environments;
 }
 
@@ -106,7 +67,7 @@ InferredEnvironments train_reference(const Config& config, const PreparedData& d
   if (trained.interrupted) return {.interrupted = true, .resumed = trained.resumed};
   trained.model->set_noise({});
   const Predictions predictions = predict(*trained.model, data, data.split.train);
-  const auto of = infer_environments(loss_slopes(config.loss, predictions), {.seed = seed});
+  const auto of = infer_environments(loss_slopes(config.loss, predictions));
   const auto ones = std::ranges::count(of, 1);
   require(ones > 0 && ones < std::ssize(of), "train",
           "loss.environments_from = \"inferred\": the reference model errs in one way on all {} "
