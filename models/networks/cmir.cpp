@@ -166,7 +166,9 @@ Encoder::Encoder(ParameterStore& store, const std::string& prefix, std::int64_t 
       invariant(store, prefix + ".invariant", hidden, width) {
   if (with_spurious) spurious = Linear(store, prefix + ".spurious", hidden, width);
 }
-Variable Encoder::trunk(const Variable& x) const { return trunk2.relu(trunk0.relu(x)); }
+Variable Encoder::trunk(const Variable& x) const {
+  return ops::mlp(x, {trunk0, trunk2}, Activation::relu);
+}
 
 Decoder::Decoder(ParameterStore& store, const std::string& prefix, std::int64_t width,
                  std::int64_t hidden)
@@ -174,7 +176,7 @@ Decoder::Decoder(ParameterStore& store, const std::string& prefix, std::int64_t 
       layer2(store, prefix + ".2", hidden, hidden),
       layer4(store, prefix + ".4", hidden, width) {}
 Variable Decoder::operator()(const Variable& invariant, const Variable& spurious) const {
-  return layer4(layer2.relu(layer0.relu(ops::concat({invariant, spurious}))));
+  return ops::mlp(ops::concat({invariant, spurious}), {layer0, layer2, layer4});
 }
 
 Predictor::Predictor(ParameterStore& store, const std::string& prefix, std::int64_t in,
@@ -188,8 +190,8 @@ Predictor::Predictor(ParameterStore& store, const std::string& prefix, std::int6
   layer5 = Linear(store, prefix + ".5", hidden, config.outputs);
 }
 Variable Predictor::operator()(const Variable& x, DropoutSites& sites) const {
-  const Variable fused = layer2(layer0.relu(x, sites.mask(dropout)));
-  return layer5(layer3.relu(fused, sites.mask(dropout)));
+  const Variable fused = two_layers(layer0, layer2, x, sites.mask(dropout));
+  return two_layers(layer3, layer5, fused, sites.mask(dropout));
 }
 
 Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,

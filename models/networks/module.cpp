@@ -91,6 +91,11 @@ Variable Linear::operator()(const Variable& x, const DropoutMask& dropout) const
 Variable Linear::relu(const Variable& x, const DropoutMask& dropout) const {
   return ops::linear(x, weight, bias, Activation::relu, dropout);
 }
+Variable two_layers(const Linear& first, const Linear& second, const Variable& x,
+                    const DropoutMask& hidden_dropout, const DropoutMask& dropout) {
+  if (hidden_dropout.p == 0) return ops::mlp(x, {first, second}, Activation::none, dropout);
+  return second(first.relu(x, hidden_dropout), dropout);
+}
 
 LayerNorm::LayerNorm(ParameterStore& store, const std::string& prefix, std::int64_t width)
     : weight(store.constant(prefix + ".weight", {width}, 1.0)),
@@ -146,8 +151,8 @@ Variable TransformerLayer::attend(const Variable& x, const Tensor& offsets,
 }
 
 Variable TransformerLayer::feed_forward(const Variable& x, DropoutSites& dropout) const {
-  const Variable hidden = linear1.relu(x, dropout.mask(options.dropout));
-  return linear2(hidden, dropout.mask(options.dropout));
+  const DropoutMask hidden = dropout.mask(options.dropout);
+  return two_layers(linear1, linear2, x, hidden, dropout.mask(options.dropout));
 }
 
 Variable TransformerLayer::operator()(const Variable& x, const Tensor& offsets,

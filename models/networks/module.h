@@ -115,7 +115,12 @@ struct Linear {
   Variable operator()(const Variable& x, const DropoutMask& dropout = {}) const;
   /// dropout(max(0, y)), fused.
   Variable relu(const Variable& x, const DropoutMask& dropout = {}) const;
+  operator ops::LinearLayer() const { return {weight, bias}; }
 };
+
+/// dropout(second(hidden_dropout(relu(first(x))))), as one op where the hidden dropout is none.
+Variable two_layers(const Linear& first, const Linear& second, const Variable& x,
+                    const DropoutMask& hidden_dropout, const DropoutMask& dropout = {});
 
 /// Normalises rows; weight one, bias zero.
 struct LayerNorm {
