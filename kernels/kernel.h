@@ -17,6 +17,7 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "core/recording.h"
+#include "core/trace_span.h"
 
 namespace cmir::kernels {
 
@@ -77,6 +78,17 @@ struct RegisterCpu {
   }
 };
 
+/// Runs the function and notes it under its registered name, for a thread that is traced.
+template <class Args>
+[[gnu::noinline]] void run_traced(Device device, typename Variants<Args>::Function function,
+                                  const Args& args) {
+  static const std::string name = registered_name<Args>();
+  std::int64_t bytes = -1;
+  if constexpr (requires { args.bytes(); }) bytes = static_cast<std::int64_t>(args.bytes());
+  const TracedKernel traced(device, name.c_str(), bytes);
+  function(args);
+}
+
 /// Runs the kernel on the device; on the CPU with the best registered instruction set not above
 /// active_isa(). Inside a graph capture it is recorded, with the arguments as they are now.
 template <class Args>
@@ -94,8 +106,10 @@ void run(Device device, const Args& args) {
     fail(ErrorKind::usage, registered_name<Args>(),
          "has no kernel for device {} in this build; use cpu", device.to_string());
   }
-  do_or_record(device, [function, args] {
+  do_or_record(device, [device, function, args] {
     const Range range(Args::name);
+    if (tracing()) [[unlikely]]
+      return run_traced(device, function, args);
     function(args);
   });
 }

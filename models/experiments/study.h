@@ -15,6 +15,8 @@
 
 namespace cmir {
 
+class Trace;  // core/trace.h
+
 struct StudyOptions {
   std::filesystem::path directory =
       "runs/study";            ///< report.json, table.md, picture.svg and the trials
@@ -22,6 +24,7 @@ struct StudyOptions {
   std::string key;             ///< swept key: "loss.environments"
   bool show_progress = true;
   std::int64_t checkpoint_steps = 0;  ///< see TrainOptions
+  Trace* trace = nullptr;             ///< see TrainOptions
 };
 
 struct StudyReport {
