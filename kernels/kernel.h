@@ -22,9 +22,10 @@
 namespace cmir::kernels {
 
 /// Instruction sets that the CPU kernels are compiled for, in rising order. `baseline` is any
-/// x86-64 (or other CPU).
-enum class Isa { baseline, avx2, avx512 };
-inline constexpr int kIsaCount = 3;
+/// x86-64 (or other CPU); `amx` is avx512 with products on AMX tiles (kernels/cpu/amx.h), and only
+/// kernels that gain by them have that variant.
+enum class Isa { baseline, avx2, avx512, amx };
+inline constexpr int kIsaCount = 4;
 std::string_view name_of(Isa isa);
 
 /// The best set that this CPU has, or the lower one named by the environment variable CMIR_ISA.
@@ -72,7 +73,7 @@ KernelInfo& registration(const std::string& name);
 /// `const RegisterCpu registered{kIsa, &forward<float>, &forward<double>};`
 struct RegisterCpu {
   template <class... Args>
-  explicit RegisterCpu(Isa isa, void (*... functions)(const Args&)) {
+  explicit RegisterCpu([[maybe_unused]] Isa isa, void (*... functions)(const Args&)) {
     ((Variants<Args>::cpu[static_cast<int>(isa)] = functions), ...);
     ((detail::registration(registered_name<Args>()).cpu[static_cast<int>(isa)] = true), ...);
   }

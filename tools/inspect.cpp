@@ -30,7 +30,7 @@ struct InspectCommand {
   }
 
   static void print_kernels() {
-    Table table({{"kernel"}, {"baseline"}, {"avx2"}, {"avx512"}});
+    Table table({{"kernel"}, {"baseline"}, {"avx2"}, {"avx512"}, {"amx"}});
     for (const auto& kernel : kernels::registered_kernels()) {
       std::vector<Cell> cells{kernel.name};
       for (const bool there : kernel.cpu) cells.emplace_back(there ? "yes" : "");

@@ -6,8 +6,10 @@
 // So ln(1 + sum_off exp(s - s_ii)) and its derivative keep their digits when they are small, and
 // one sample alone gives empty sums rather than a special case.
 //
-// CPU: tiles of kPairRows x kPairColumns scores from the BLAS, which stay in a core's L2 cache
-// while they are summed or weighed; a thread owns a group of columns. Where a tile's scores lie
+// CPU: tiles of kPairRows x kPairColumns scores from the BLAS, or from AMX tiles in f32 and bf16
+// where the CPU has them (kernels/cpu/amx.h: what is below 2^-126 is lost there, and a thread packs
+// the factors of a tile beside the workspace, O(d)), which stay in a core's L2 cache while they are
+// summed or weighed; a thread owns a group of columns. Where a tile's scores lie
 // within kPairRange of each other, its row and column sums share one exp of each, relative to the
 // largest. CUDA: tiles of 64 x 64 in f32 by plain FMA, of 128 x 128 in bf16 on tensor cores; a
 // block sums over a square region of tiles, and a second kernel merges the regions. Scores must be
@@ -29,17 +31,21 @@
 
 namespace cmir::kernels {
 
-/// Rows and columns of a CPU tile, and the columns that fill a group beyond the fewest.
-inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairGroups = 16;
+/// Rows and columns of a CPU tile, rows of a band for whose da there is room in each group, and the
+/// columns that fill a group beyond the fewest.
+inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairBand = 512,
+                              kPairGroups = 16;
 /// Scores of a tile so near each other share one exp: its argument's rounding is at most 1e-6.
 inline constexpr int kPairRange = 32;
 /// Rows and columns of a CUDA block's tile.
 template <class T>
 inline constexpr std::int64_t kPairTile = std::is_same_v<T, BFloat16> ? 128 : 64;
 
-/// Columns of a group: at most kPairGroups groups, of at least 128.
+/// Columns of a group: at most kPairGroups groups, of at least 128, or of 64 where there would be
+/// only one.
 inline std::int64_t pair_group(std::int64_t n) {
-  return std::max<std::int64_t>(((n + kPairGroups - 1) / kPairGroups + 15) / 16 * 16, 128);
+  const auto part = [&](std::int64_t parts) { return ((n + parts - 1) / parts + 15) / 16 * 16; };
+  return std::max(part(kPairGroups), std::clamp<std::int64_t>(part(2), 64, 128));
 }
 inline std::int64_t pair_groups(std::int64_t n) { return chunk_count(0, n, pair_group(n)); }
 /// Elements of a tile, whose rows are not a power of two apart, so that they share no cache set.
@@ -121,7 +127,7 @@ struct PairTotals {
 /// least the largest score of its row or column but the diagonal's. The CPU recomputes the scores
 /// once for both: three units. CUDA once for each: four units up to d = 256, one more for every
 /// further 256 features of either. Bytes: 4 n d + 5 n elements. Memory beside the results:
-/// workspace_size(n, d), at most kPairRows kPairGroups (d + 272) elements.
+/// workspace_size(n, d), at most kPairGroups (kPairBand d + kPairRows 272) elements.
 template <class T>
 struct PairGradient {
   static constexpr std::string_view name = "pair_gradient";
@@ -137,7 +143,7 @@ struct PairGradient {
 
   /// The CPU's tile of each group, and what the group adds to a band's da.
   static std::int64_t workspace_size(std::int64_t n, std::int64_t d) {
-    return pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairRows) * d);
+    return pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairBand) * d);
   }
   double bytes() const {
     return scores.n * (2.0 * scores.d * sizeof(T) + (2.0 * scores.d + 5) * sizeof(SumOf<T>));

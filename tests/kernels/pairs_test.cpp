@@ -29,7 +29,8 @@ struct Case {
 };
 
 /// About a device's tile of 64, the CPU's tiles of 128 rows and groups of 128 columns; depths about
-/// the device's 16 and 64, and more than 256; scores near each other, far apart, and beyond exp.
+/// the device's 16 and 64, of AMX's least on, and more than 256; scores near each other, far apart,
+/// and beyond exp.
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const auto& [n, d] : {std::pair<std::int64_t, std::int64_t>{1, 3},
@@ -40,7 +41,8 @@ std::vector<Case> cases() {
                              {65, 5},
                              {129, 9},
                              {6, 259},
-                             {300, 4}}) {
+                             {300, 4},
+                             {130, 40}}) {
     for (const double scale : {0.7, 30.0, 3000.0}) {
       all.push_back({n, d, scale, true});
       // The host model takes its time: one scale where there are many pairs.
@@ -235,6 +237,55 @@ TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
       EXPECT_NEAR(db[i], expected_db, (100 * eps + kRounding<T>)*size) << i;
     }
   });
+}
+
+/// Results of all sums and gradients on the active instruction set, where bands and groups have
+/// several tiles.
+template <class T>
+std::vector<double> many_results(std::int64_t n, std::int64_t d) {
+  Guarded<T> a(normals(n * d, 1, 0.3)), b(normals(n * d, 2, 0.3));
+  Guarded<SumOf<T>> diagonal(n), row_largest(n), column_largest(n),
+      workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
+      shift(std::vector<double>(n, 5)), da(n * d), db(n * d),
+      gradient_workspace(PairGradient<T>::workspace_size(n, d));
+  Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
+  const PairScores<T> scores{a.data(), b.data(), n, d, 0.7, nullptr};
+  run(test_device(),
+      PairSums<T>{scores, diagonal.data(), row_largest.data(), row_sum.data(),
+                  column_largest.data(), column_sum.data(), workspace.data(), partial.data()});
+  run(test_device(),
+      PairGradient<T>{scores, weight.data(), shift.data(), weight.data(), shift.data(),
+                      weight.data(), da.data(), db.data(), gradient_workspace.data()});
+  std::vector<double> all;
+  for (std::int64_t i = 0; i < n; ++i) {
+    all.insert(all.end(), {diagonal[i], row_largest[i] + std::log(row_sum[i]),
+                           column_largest[i] + std::log(column_sum[i])});
+  }
+  for (std::int64_t e = 0; e < n * d; ++e) all.insert(all.end(), {da[e], db[e]});
+  return all;
+}
+
+/// Where loops over all pairs would take too long: AMX against the BLAS, which the cases above
+/// check. In bf16 AMX rounds scale dS, the BLAS dS: the diagonal's, up to 3, dominates.
+TYPED_TEST(PairsTest, AmxAgreesWithTheBlasOnManyTiles) {
+  using T = TypeParam;
+  if (!cpu_supports(Isa::amx)) GTEST_SKIP() << "this CPU has no AMX, or the system withholds it";
+  const std::int64_t n = 4500, d = 40;
+  std::vector<std::vector<double>> results;
+  const Isa before = active_isa();
+  for (const Isa isa : {Isa::avx512, Isa::amx}) {
+    set_active_isa(isa);
+    results.push_back(many_results<T>(n, d));
+  }
+  set_active_isa(before);
+  double largest = 0;
+  for (const double x : results[0]) largest = std::max(largest, std::abs(x));
+  const double bound =
+      (std::is_same_v<T, BFloat16> ? 2e-3 : 50 * std::numeric_limits<SumOf<T>>::epsilon()) *
+      largest;
+  for (std::size_t e = 0; e < results[0].size(); ++e) {
+    ASSERT_NEAR(results[0][e], results[1][e], bound) << e;
+  }
 }
 
 /// dS from arbitrary weights, and the products.
