@@ -1,5 +1,6 @@
 #include "kernels/information/pairs.h"
 
+#include <cmath>
 #include <limits>
 
 #include "kernels/cpu/vector_math.h"
@@ -210,6 +211,13 @@ void pair_sums(const PairSums<T>& a) {
   });
 }
 
+/// x, or 0 where it is so small that products with it may be denormal numbers, which are an order
+/// of magnitude slower.
+template <class T>
+T normal_or_zero(T x) {
+  return std::abs(x) < std::numeric_limits<T>::min() * T{1 << 24} ? T{0} : x;
+}
+
 /// A tile's scores become dS, each sum's exp by itself.
 template <class T>
 void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
@@ -221,11 +229,14 @@ void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
             *shifts = a.column_shift + tile.column;
 #pragma omp simd
       for (std::int64_t j = 0; j < tile.columns; ++j) {
-        s[j] = weight * cpu::exp(s[j] - shift) + weights[j] * cpu::exp(s[j] - shifts[j]);
+        s[j] = normal_or_zero(weight * cpu::exp(s[j] - shift) +
+                              weights[j] * cpu::exp(s[j] - shifts[j]));
       }
     } else {
 #pragma omp simd
-      for (std::int64_t j = 0; j < tile.columns; ++j) s[j] = weight * cpu::exp(s[j] - shift);
+      for (std::int64_t j = 0; j < tile.columns; ++j) {
+        s[j] = normal_or_zero(weight * cpu::exp(s[j] - shift));
+      }
     }
   }
 }
