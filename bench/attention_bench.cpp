@@ -31,37 +31,37 @@ struct Data {
         log_sum_exp(samples * length * heads),
         dqkv(qkv.size()) {
     const std::int64_t total = heads * width;
-    problem = {qkv.data(),
-               qkv.data() + total,
-               qkv.data() + 2 * total,
-               3 * total,
-               3 * total,
-               3 * total,
-               offsets.data(),
-               offsets.data(),
-               samples,
-               heads,
-               width,
-               length,
-               length,
-               1 / std::sqrt(static_cast<float>(width))};
+    problem = {.query = qkv.data(),
+               .key = qkv.data() + total,
+               .value = qkv.data() + 2 * total,
+               .query_stride = 3 * total,
+               .key_stride = 3 * total,
+               .value_stride = 3 * total,
+               .query_begins = offsets.data(),
+               .query_ends = offsets.data() + 1,
+               .key_begins = offsets.data(),
+               .key_ends = offsets.data() + 1,
+               .samples = samples,
+               .heads = heads,
+               .head_width = width,
+               .most_queries = length,
+               .most_keys = length,
+               .scale = 1 / std::sqrt(static_cast<float>(width))};
     workspace = Array<float>(
-        std::max(attention_forward_workspace(problem), attention_backward_workspace(problem)));
+        std::max(attention_forward_workspace(forward()), attention_backward_workspace(backward())));
     work = AttentionWork::of(&offsets[0], &offsets[0], samples);
   }
   AttentionForward<float> forward() {
-    return {problem, output.data(), log_sum_exp.data(), workspace.data()};
+    return {.items = {{problem, output.data(), log_sum_exp.data()}},
+            .count = 1,
+            .workspace = workspace.data()};
   }
   AttentionBackward<float> backward() {
     float* dquery = dqkv.data();
-    return {problem,
-            output.data(),
-            log_sum_exp.data(),
-            doutput.data(),
-            dquery,
-            dquery + problem.width(),
-            dquery + 2 * problem.width(),
-            workspace.data()};
+    return {.items = {{problem, output.data(), log_sum_exp.data(), doutput.data(), dquery,
+                       dquery + problem.width(), dquery + 2 * problem.width()}},
+            .count = 1,
+            .workspace = workspace.data()};
   }
 };
 
