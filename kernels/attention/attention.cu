@@ -2,6 +2,7 @@
 
 #include <array>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/cuda/map.cuh"
 #include "kernels/cuda/random.cuh"
@@ -25,20 +26,41 @@ __device__ int first_row() { return static_cast<int>(threadIdx.x / 32) * kRows; 
 struct Head {
   std::int64_t head, first_query, queries, first_key, keys, begin;
 
-  __device__ Head(const AttentionProblem<float>& p, std::int64_t tiles) {
-    const std::int64_t block = blockIdx.x, sample = block / tiles / p.heads;
-    head = block / tiles % p.heads;
-    begin = block % tiles * kTile;
-    first_query = p.query_offsets[sample];
-    queries = p.query_offsets[sample + 1] - first_query;
-    first_key = p.key_offsets[sample];
-    keys = p.key_offsets[sample + 1] - first_key;
-  }
+  template <class T>
+  __device__ Head(const AttentionProblem<T>& p, std::int64_t sample, std::int64_t h,
+                  std::int64_t first)
+      : head(h),
+        first_query(p.query_begins[sample]),
+        queries(p.query_ends[sample] - first_query),
+        first_key(p.key_begins[sample]),
+        keys(p.key_ends[sample] - first_key),
+        begin(first) {}
+  /// The block's, of `tiles` a head.
+  template <class T>
+  __device__ Head(const AttentionProblem<T>& p, std::int64_t tiles)
+      : Head(p, blockIdx.x / tiles / p.heads, blockIdx.x / tiles % p.heads,
+             blockIdx.x % tiles * kTile) {}
   /// Whether query i, which may be past the last one, sees key j.
   __device__ bool sees(std::int64_t i, std::int64_t j, bool causal) const {
     return i < queries && j < keys && (!causal || j <= i + keys - queries);
   }
 };
+
+/// x as a factor of a product: rounded to bf16 where the problem's arrays are.
+template <class T>
+__device__ float as_factor(float x) {
+  return std::is_same_v<T, BFloat16> ? static_cast<float>(BFloat16(x)) : x;
+}
+
+/// scale q.k + bias of query i and key j, -inf where it is not seen.
+template <class T>
+__device__ float logit(const AttentionProblem<T>& p, const Head& h, float score, std::int64_t i,
+                       std::int64_t j) {
+  if (!h.sees(i, j, p.causal)) return kMinusInfinity;
+  const float bias =
+      p.bias == nullptr ? 0.0F : p.bias[(h.head * p.bias_queries + i) * p.bias_keys + j];
+  return p.scale * score + bias;
+}
 
 /// Elements from one row of a tile in shared memory to the next: whole vectors of 4, and an odd
 /// number of them, so that 8 lanes that read vectors of 8 rows meet no bank twice.
@@ -47,21 +69,24 @@ CMIR_HOST_DEVICE constexpr int tile_stride(std::int64_t width) {
 }
 
 /// Rows [begin, begin + kTile) of a head of a matrix with `end` rows; 0 beside it.
-__device__ void load_tile(SharedPointer<float> tile, const float* matrix, std::int64_t row_stride,
+template <class T>
+__device__ void load_tile(SharedPointer<float> tile, const T* matrix, std::int64_t row_stride,
                           std::int64_t begin, std::int64_t end, std::int64_t width) {
   const int stride = tile_stride(width);
-  const bool vectors = width % 4 == 0 && row_stride % 4 == 0 && is_vector_aligned<4>(matrix);
+  constexpr bool kFloat = std::is_same_v<T, float>;
+  const bool vectors =
+      kFloat && width % 4 == 0 && row_stride % 4 == 0 && is_vector_aligned<4>(matrix);
   for (int r = static_cast<int>(threadIdx.x) / 32; r < kTile; r += kWarps) {
-    const float* row = matrix + (begin + r) * row_stride;
+    const T* row = matrix + (begin + r) * row_stride;
     const bool inside = begin + r < end;
     if (vectors && inside) {
       for (int d = 4 * lane(); d < width; d += 128) {
-        store_vector(tile + (r * stride + d), load_vector<float, 4>(row + d));
+        if constexpr (kFloat) store_vector(tile + (r * stride + d), load_vector<float, 4>(row + d));
       }
       for (int d = static_cast<int>(width) + lane(); d < stride; d += 32) tile[r * stride + d] = 0;
     } else {
       for (int d = lane(); d < stride; d += 32) {
-        tile[r * stride + d] = inside && d < width ? row[d] : 0.0F;
+        tile[r * stride + d] = inside && d < width ? static_cast<float>(row[d]) : 0.0F;
       }
     }
   }
@@ -117,8 +142,9 @@ __device__ void store_rows(const float (&sums)[kRows][kChunks], const float (&fa
 }
 
 /// Bit k: whether dropout keeps key 4 group + k of query row `row` of the batch.
-__device__ unsigned kept_of_four(const AttentionProblem<float>& p, std::int64_t row,
-                                 std::int64_t head, std::int64_t group) {
+template <class T>
+__device__ unsigned kept_of_four(const AttentionProblem<T>& p, std::int64_t row, std::int64_t head,
+                                 std::int64_t group) {
   const auto words =
       random_words(p.stream, (static_cast<std::uint64_t>(row * p.heads + head) << 22) +
                                  static_cast<std::uint64_t>(group));
@@ -131,7 +157,8 @@ __device__ unsigned kept_of_four(const AttentionProblem<float>& p, std::int64_t 
 
 /// masks[r]: 0 where dropout drops key begin + lane of the warp's query r, else 1 / (1 - dropout).
 /// Eight lanes draw for 32 keys of one query; so two draws serve kRows = 8 of them.
-__device__ void key_masks(const AttentionProblem<float>& p, const Head& h, std::int64_t begin,
+template <class T>
+__device__ void key_masks(const AttentionProblem<T>& p, const Head& h, std::int64_t begin,
                           float (&masks)[kRows]) {
   for (int r = 0; r < kRows; ++r) masks[r] = 1;
   if (p.dropout == 0) return;
@@ -155,7 +182,7 @@ struct Softmax {
 
   /// A tile of scores comes in: exp(score - maximum) goes out to weights, and what was summed
   /// before is scaled to the new maximum.
-  template <int kChunks>
+  template <class T, int kChunks>
   __device__ void add(int r, float score, float mask, SharedPointer<float> weights,
                       float (&output)[kRows][kChunks]) {
     const float before = maximum[r];
@@ -163,18 +190,18 @@ struct Softmax {
     const float shift = this->shift(r), decay = expf(before - shift), p = expf(score - shift);
     sum[r] = sum[r] * decay + p;
     for (int c = 0; c < kChunks; ++c) output[r][c] *= decay;
-    weights[(first_row() + r) * kTile + lane()] = mask * p;
+    weights[(first_row() + r) * kTile + lane()] = as_factor<T>(mask * p);
   }
   /// With no score above -inf, exp(-inf - 0) is 0.
   __device__ float shift(int r) const { return maximum[r] == kMinusInfinity ? 0.0F : maximum[r]; }
 };
 
-template <int kChunks>
+template <class T, int kChunks>
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_forward_kernel(AttentionForward<float> a, std::int64_t tiles) {
+    attention_forward_kernel(AttentionForwardItem<T> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, query);
   CMIR_SHARED(float, weights, [kTile * kTile]);
-  const AttentionProblem<float>& p = a.problem;
+  const AttentionProblem<T>& p = a.problem;
   const Head h(p, tiles);
   if (h.begin >= h.queries) return;
   const std::int64_t width = p.head_width, column = h.head * width;
@@ -198,8 +225,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     dot_rows(query, key, width, scores);
     key_masks(p, h, begin, masks);
     for (int r = 0; r < kRows; ++r) {
-      const bool seen = h.sees(h.begin + first_row() + r, begin + lane(), p.causal);
-      softmax.add(r, seen ? p.scale * scores[r] : kMinusInfinity, masks[r], weights, output);
+      const float score = logit(p, h, scores[r], h.begin + first_row() + r, begin + lane());
+      softmax.add<T>(r, score, masks[r], weights, output);
     }
     __syncwarp();
     add_product(weights, value, width, output);
@@ -223,22 +250,28 @@ __global__ void __launch_bounds__(kThreads, 1)
 struct QueryState {
   float shift = 0, delta = 0;
 };
+/// Exactly 0 for a key that is not seen, whatever its row holds.
+__device__ float logit_gradient(float probability, float dprobability, float delta) {
+  return probability == 0 ? 0.0F : probability * (dprobability - delta);
+}
 /// Of query i of the sample, for the warp; 0 past the last one.
-__device__ QueryState query_state(const AttentionBackward<float>& a, const Head& h,
+template <class T>
+__device__ QueryState query_state(const AttentionBackwardItem<T>& a, const Head& h,
                                   std::int64_t i) {
-  const AttentionProblem<float>& p = a.problem;
+  const AttentionProblem<T>& p = a.problem;
   QueryState state;
   if (i >= h.queries) return state;
   const std::int64_t row = h.first_query + i, at = row * p.width() + h.head * p.head_width;
   for (int d = lane(); d < p.head_width; d += 32)
-    state.delta += a.doutput[at + d] * a.output[at + d];
+    state.delta += static_cast<float>(a.doutput[at + d]) * a.output[at + d];
   state.delta = warp_reduce(state.delta, Sum{});
   const float log_sum_exp = a.log_sum_exp[row * p.heads + h.head];
   state.shift = log_sum_exp == kMinusInfinity ? 0.0F : log_sum_exp;
   return state;
 }
 /// Of the warp's rows of the tile of queries from `begin` on.
-__device__ void store_states(const AttentionBackward<float>& a, const Head& h, std::int64_t begin,
+template <class T>
+__device__ void store_states(const AttentionBackwardItem<T>& a, const Head& h, std::int64_t begin,
                              SharedPointer<float> shifts, SharedPointer<float> deltas) {
   for (int r = 0; r < kRows; ++r) {
     const QueryState state = query_state(a, h, begin + first_row() + r);
@@ -249,14 +282,14 @@ __device__ void store_states(const AttentionBackward<float>& a, const Head& h, s
   }
 }
 
-template <int kChunks>
+template <class T, int kChunks>
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_dquery_kernel(AttentionBackward<float> a, std::int64_t tiles) {
+    attention_dquery_kernel(AttentionBackwardItem<T> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, query);
   CMIR_SHARED(float, weights, [kTile * kTile]);
   CMIR_SHARED(float, shifts, [kTile]);
   CMIR_SHARED(float, deltas, [kTile]);
-  const AttentionProblem<float>& p = a.problem;
+  const AttentionProblem<T>& p = a.problem;
   const Head h(p, tiles);
   if (h.begin >= h.queries) return;
   const std::int64_t width = p.head_width, column = h.head * width;
@@ -280,11 +313,10 @@ __global__ void __launch_bounds__(kThreads, 1)
     dot_rows(doutput, value, width, gradients);
     key_masks(p, h, begin, masks);
     for (int r = 0; r < kRows; ++r) {
-      const bool seen = h.sees(h.begin + first_row() + r, begin + lane(), p.causal);
       const float shift = shifts[first_row() + r], delta = deltas[first_row() + r];
-      const float probability = expf(p.scale * scores[r] - shift);
-      const float dscore = probability * (masks[r] * gradients[r] - delta);
-      weights[(first_row() + r) * kTile + lane()] = seen ? p.scale * dscore : 0.0F;
+      const float score = logit(p, h, scores[r], h.begin + first_row() + r, begin + lane());
+      const float dlogit = logit_gradient(expf(score - shift), masks[r] * gradients[r], delta);
+      weights[(first_row() + r) * kTile + lane()] = as_factor<T>(p.scale * dlogit);
     }
     __syncwarp();
     add_product(weights, key, width, dquery);
@@ -295,15 +327,15 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 /// Here the block owns keys, and a lane is a query.
-template <int kChunks>
+template <class T, int kChunks>
 __global__ void __launch_bounds__(kThreads, 1)
-    attention_dkey_dvalue_kernel(AttentionBackward<float> a, std::int64_t tiles) {
+    attention_dkey_dvalue_kernel(AttentionBackwardItem<T> a, std::int64_t tiles) {
   CMIR_DYNAMIC_SHARED(float, key);
   CMIR_SHARED(float, probabilities, [kTile * kTile]);
   CMIR_SHARED(float, dscores, [kTile * kTile]);
   CMIR_SHARED(float, shifts, [kTile]);
   CMIR_SHARED(float, deltas, [kTile]);
-  const AttentionProblem<float>& p = a.problem;
+  const AttentionProblem<T>& p = a.problem;
   const Head h(p, tiles);
   if (h.begin >= h.keys) return;
   const std::int64_t width = p.head_width, column = h.head * width;
@@ -335,12 +367,13 @@ __global__ void __launch_bounds__(kThreads, 1)
       kept = kept_of_four(p, row, h.head, group) | kept_of_four(p, row, h.head, group + 1) << 4;
     }
     for (int r = 0; r < kRows; ++r) {
-      const bool seen = h.sees(begin + lane(), h.begin + first_row() + r, p.causal);
-      const float probability = seen ? expf(p.scale * scores[r] - shift) : 0.0F;
+      const float score = logit(p, h, scores[r], begin + lane(), h.begin + first_row() + r);
+      const float probability = expf(score - shift);
       const float mask = (kept >> r & 1) != 0 ? keep : 0.0F;
       const int at = (first_row() + r) * kTile + lane();
-      probabilities[at] = mask * probability;
-      dscores[at] = seen ? p.scale * probability * (mask * gradients[r] - delta) : 0.0F;
+      const float dlogit = logit_gradient(probability, mask * gradients[r], delta);
+      probabilities[at] = as_factor<T>(mask * probability);
+      dscores[at] = as_factor<T>(p.scale * dlogit);
     }
     __syncwarp();
     add_product(probabilities, doutput, width, dvalue);
@@ -353,46 +386,124 @@ __global__ void __launch_bounds__(kThreads, 1)
              h.begin, h.keys, width);
 }
 
+/// The block owns queries and keys of one head, and walks over the samples.
+template <class T>
+__global__ void __launch_bounds__(kThreads, 1)
+    attention_dbias_kernel(AttentionBackwardItem<T> a, std::int64_t key_tiles) {
+  CMIR_DYNAMIC_SHARED(float, query);
+  CMIR_SHARED(float, shifts, [kTile]);
+  CMIR_SHARED(float, deltas, [kTile]);
+  const AttentionProblem<T>& p = a.problem;
+  const std::int64_t width = p.head_width, query_tiles = (p.bias_queries + kTile - 1) / kTile;
+  const std::int64_t begin = blockIdx.x % key_tiles * kTile,
+                     head = blockIdx.x / key_tiles / query_tiles;
+  const std::int64_t first = blockIdx.x / key_tiles % query_tiles * kTile, column = head * width;
+  const int size = kTile * tile_stride(width);
+  const auto doutput = query + size, key = doutput + size, value = key + size;
+  float sums[kRows] = {};
+  for (std::int64_t s = 0; s < p.samples; ++s) {
+    const Head h(p, s, head, first);
+    if (first >= h.queries || begin >= h.keys) continue;
+    __syncthreads();  // the last tiles have been used
+    load_tile(query, p.query + h.first_query * p.query_stride + column, p.query_stride, first,
+              h.queries, width);
+    load_tile(doutput, a.doutput + h.first_query * p.width() + column, p.width(), first, h.queries,
+              width);
+    load_tile(key, p.key + h.first_key * p.key_stride + column, p.key_stride, begin, h.keys, width);
+    load_tile(value, p.value + h.first_key * p.value_stride + column, p.value_stride, begin, h.keys,
+              width);
+    store_states(a, h, first, shifts, deltas);
+    __syncthreads();
+    float scores[kRows], gradients[kRows], masks[kRows];
+    dot_rows(query, key, width, scores);
+    dot_rows(doutput, value, width, gradients);
+    key_masks(p, h, begin, masks);
+    for (int r = 0; r < kRows; ++r) {
+      const float shift = shifts[first_row() + r], delta = deltas[first_row() + r];
+      const float score = logit(p, h, scores[r], first + first_row() + r, begin + lane());
+      sums[r] += logit_gradient(expf(score - shift), masks[r] * gradients[r], delta);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    const std::int64_t i = first + first_row() + r, j = begin + lane();
+    if (i < p.bias_queries && j < p.bias_keys)
+      a.dbias[(head * p.bias_queries + i) * p.bias_keys + j] = sums[r];
+  }
+}
+
 /// The kernel for heads of up to 32, 64, 128 and 256 features.
-template <class Args>
-using KernelOfWidth = std::array<void (*)(Args, std::int64_t), 4>;
+template <class Item>
+using KernelOfWidth = std::array<void (*)(Item, std::int64_t), 4>;
+
+std::size_t shared_bytes(int tiles, std::int64_t head_width) {
+  return sizeof(float) * static_cast<std::size_t>(tiles * kTile * tile_stride(head_width));
+}
 
 /// A block for each tile of `most` rows of every head of every sample, with that many tiles of
 /// shared memory.
-template <class Args>
-void launch_tiles(const Args& a, std::int64_t most, int shared_tiles,
-                  const KernelOfWidth<Args>& kernels) {
-  const AttentionProblem<float>& p = a.problem;
-  require(p.head_width <= kAttentionDeviceWidth, Args::name,
-          "heads of {} features; a CUDA device takes up to {}; use more heads", p.head_width,
-          kAttentionDeviceWidth);
+template <class Item>
+void launch_tiles(const Item& a, std::int64_t most, int shared_tiles,
+                  const KernelOfWidth<Item>& kernels) {
+  const auto& p = a.problem;
   const std::int64_t tiles = (most + kTile - 1) / kTile, blocks = p.samples * p.heads * tiles;
   if (blocks == 0) return;
   const int kernel = p.head_width <= 32 ? 0 : p.head_width <= 64 ? 1 : p.head_width <= 128 ? 2 : 3;
-  const int elements = shared_tiles * kTile * tile_stride(p.head_width);
   launch(kernels[kernel],
          {.grid = dim3(static_cast<unsigned>(blocks)),
           .block = dim3(kThreads),
-          .shared_bytes = sizeof(float) * static_cast<std::size_t>(elements)},
+          .shared_bytes = shared_bytes(shared_tiles, p.head_width)},
          a, tiles);
 }
 
-void forward(const AttentionForward<float>& a) {
-  launch_tiles(a, a.problem.most_queries, 3,
-               {&attention_forward_kernel<1>, &attention_forward_kernel<2>,
-                &attention_forward_kernel<4>, &attention_forward_kernel<8>});
+template <class Args>
+void check(const Args& a) {
+  check_attention_group(a);
+  const std::int64_t width = a.items[0].problem.head_width;
+  require(width <= kAttentionDeviceWidth, Args::name,
+          "heads of {} features; a CUDA device takes up to {}; use more heads", width,
+          kAttentionDeviceWidth);
 }
 
-void backward(const AttentionBackward<float>& a) {
-  launch_tiles(a, a.problem.most_queries, 4,
-               {&attention_dquery_kernel<1>, &attention_dquery_kernel<2>,
-                &attention_dquery_kernel<4>, &attention_dquery_kernel<8>});
-  launch_tiles(a, a.problem.most_keys, 4,
-               {&attention_dkey_dvalue_kernel<1>, &attention_dkey_dvalue_kernel<2>,
-                &attention_dkey_dvalue_kernel<4>, &attention_dkey_dvalue_kernel<8>});
+template <class T>
+void forward(const AttentionForward<T>& a) {
+  check(a);
+  for (int i = 0; i < a.count; ++i) {
+    launch_tiles(a.items[i], a.items[i].problem.most_queries, 3,
+                 {&attention_forward_kernel<T, 1>, &attention_forward_kernel<T, 2>,
+                  &attention_forward_kernel<T, 4>, &attention_forward_kernel<T, 8>});
+  }
 }
 
-const RegisterDevice registered{&forward, &backward};
+template <class T>
+void launch_dbias(const AttentionBackwardItem<T>& a) {
+  const AttentionProblem<T>& p = a.problem;
+  const std::int64_t key_tiles = (p.bias_keys + kTile - 1) / kTile;
+  const std::int64_t blocks = p.heads * ((p.bias_queries + kTile - 1) / kTile) * key_tiles;
+  if (blocks == 0) return;
+  launch(&attention_dbias_kernel<T>,
+         {.grid = dim3(static_cast<unsigned>(blocks)),
+          .block = dim3(kThreads),
+          .shared_bytes = shared_bytes(4, p.head_width)},
+         a, key_tiles);
+}
+
+template <class T>
+void backward(const AttentionBackward<T>& a) {
+  check(a);
+  for (int i = 0; i < a.count; ++i) {
+    const AttentionBackwardItem<T>& item = a.items[i];
+    launch_tiles(item, item.problem.most_queries, 4,
+                 {&attention_dquery_kernel<T, 1>, &attention_dquery_kernel<T, 2>,
+                  &attention_dquery_kernel<T, 4>, &attention_dquery_kernel<T, 8>});
+    launch_tiles(item, item.problem.most_keys, 4,
+                 {&attention_dkey_dvalue_kernel<T, 1>, &attention_dkey_dvalue_kernel<T, 2>,
+                  &attention_dkey_dvalue_kernel<T, 4>, &attention_dkey_dvalue_kernel<T, 8>});
+    if (item.dbias != nullptr) launch_dbias(item);
+  }
+}
+
+const RegisterDevice registered{&forward<float>, &backward<float>, &forward<BFloat16>,
+                                &backward<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

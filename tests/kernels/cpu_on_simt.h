@@ -89,7 +89,8 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
 struct AllCpuKernelsOnSimt
     : AllCpuKernelsOfOneType,
       CpuKernelOnSimt<Permute<std::int32_t>>,
-      Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, Gemm,
-                           LinearForward, LinearReluGradient, PairGradient, PairSums, RowDot> {};
+      Bf16CpuKernelsOnSimt<AttentionBackward, AttentionForward, Conv1dBackwardInput,
+                           Conv1dBackwardWeight, Conv1dForward, Gemm, LinearForward,
+                           LinearReluGradient, PairGradient, PairSums, RowDot> {};
 
 }  // namespace cmir::kernels::testing
