@@ -252,18 +252,21 @@ void club_backward_of_pairs(benchmark::State& state) {
       state, [&] { gradients_of_all_pairs(d, pairs); }, cost_of(club.backward()));
 }
 
+float sum_of(const float* a, const float* b, const float* c, std::int64_t count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < count; ++i) sum += a[i] * b[i] + c[i];
+  return sum;
+}
+
 /// What memory allows the forward pass: mu, logvar and y read once.
 void reads_of_inputs(benchmark::State& state) {
   const Data d(state);
   const std::int64_t count = d.rows * d.width, grain = rows_per_chunk(d.width, 1 << 16) * d.width;
   std::vector<float> sums(chunk_count(0, count, grain));
-  const float *mu = &d.mu[0], *logvar = &d.logvar[0], *y = &d.y[0];
   const auto call = [&] {
     parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
-      float sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (std::int64_t i = begin; i < end; ++i) sum += mu[i] * logvar[i] + y[i];
-      sums[begin / grain] = sum;
+      sums[begin / grain] = sum_of(&d.mu[begin], &d.logvar[begin], &d.y[begin], end - begin);
     });
     benchmark::DoNotOptimize(sums.data());
   };

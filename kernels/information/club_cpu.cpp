@@ -18,6 +18,38 @@ constexpr std::int64_t kColumns = 256, kRows = 8, kAhead = 4;
 enum ChunkSum : int { kCentre, kY, kSquares, kWeights, kWeightedMean, kWeighted };
 static_assert(kWeighted + 1 == kClubChunkSums);
 
+/// Adds to the sums of `count` columns what kTogether rows have in them, from element `at` on.
+template <class T, bool kHasLogvar, int kTogether>
+void add_rows(const ClubForward<T>& a, std::int64_t at, std::int64_t count, const T* centre,
+              T (&sums)[kClubChunkSums][kColumns]) {
+  const std::int64_t width = a.width;
+  const T *mu = a.mu + at, *y = a.y + at, *logvar = kHasLogvar ? a.logvar + at : nullptr;
+  for (std::int64_t k = 0; k < count; k += 64 / static_cast<std::int64_t>(sizeof(T))) {
+    for (int row = 0; row < kTogether; ++row) {
+      __builtin_prefetch(mu + (kAhead + row) * width + k);
+      if (kHasLogvar) __builtin_prefetch(logvar + (kAhead + row) * width + k);
+    }
+  }
+#pragma omp simd
+  for (std::int64_t k = 0; k < count; ++k) {
+    T of_y = 0, squares = 0, weights = 0, weighted_mean = 0, weighted = 0;
+    for (int row = 0; row < kTogether; ++row) {
+      const T w = kHasLogvar ? cpu::exp(-logvar[row * width + k]) : T{1};
+      const T p = y[row * width + k] - centre[k], q = mu[row * width + k] - centre[k];
+      of_y += p;
+      squares += p * p;
+      weights += w;
+      weighted_mean += w * q;
+      weighted += w * (p * (p - 2 * q));
+    }
+    sums[kY][k] += of_y;
+    sums[kSquares][k] += squares;
+    sums[kWeights][k] += weights;
+    sums[kWeightedMean][k] += weighted_mean;
+    sums[kWeighted][k] += weighted;
+  }
+}
+
 /// Of columns [first, first + count) over a chunk, to out [kClubChunkSums, width].
 template <class T, bool kHasLogvar>
 void sum_chunk(const ClubForward<T>& a, std::int64_t begin, std::int64_t end, std::int64_t first,
@@ -33,23 +65,11 @@ void sum_chunk(const ClubForward<T>& a, std::int64_t begin, std::int64_t end, st
   std::copy_n(centre, count, out + first);
   for (std::int64_t block = begin; block < end; block += kRows) {
     alignas(64) T sums[kClubChunkSums][kColumns] = {};
-    for (std::int64_t i = block; i < std::min(block + kRows, end); ++i) {
+    const std::int64_t stop = std::min(block + kRows, end);
+    for (std::int64_t i = block; i < stop; i += 2) {  // in pairs, which halves the sums' traffic
       const std::int64_t at = i * a.width + first;
-      const T *mu = a.mu + at, *y = a.y + at, *logvar = kHasLogvar ? a.logvar + at : nullptr;
-      for (std::int64_t k = 0; k < count; k += 64 / static_cast<std::int64_t>(sizeof(T))) {
-        __builtin_prefetch(mu + kAhead * a.width + k);
-        if (kHasLogvar) __builtin_prefetch(logvar + kAhead * a.width + k);
-      }
-#pragma omp simd
-      for (std::int64_t k = 0; k < count; ++k) {
-        const T w = kHasLogvar ? cpu::exp(-logvar[k]) : T{1};
-        const T p = y[k] - centre[k], q = mu[k] - centre[k];
-        sums[kY][k] += p;
-        sums[kSquares][k] += p * p;
-        sums[kWeights][k] += w;
-        sums[kWeightedMean][k] += w * q;
-        sums[kWeighted][k] += w * (p * (p - 2 * q));
-      }
+      const auto add = i + 1 < stop ? &add_rows<T, kHasLogvar, 2> : &add_rows<T, kHasLogvar, 1>;
+      add(a, at, count, centre, sums);
     }
     for (int s = kY; s < kClubChunkSums; ++s) {
       double* const total = out + s * a.width + first;
