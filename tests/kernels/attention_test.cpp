@@ -1,5 +1,9 @@
 #include "kernels/attention/attention.h"
 
+#include <sys/mman.h>
+
+#include <memory>
+
 #include "tests/kernels/kernel_test.h"
 #include "tests/kernels/outputs_test.h"
 #include "tests/kernels/packed_test.h"
@@ -284,6 +288,9 @@ TYPED_TEST(AttentionTest, RandomLengthsAndWidthsAreWithinARelativeError) {
     c.scale = 1 / std::sqrt(1.0 * c.width);
     cases.push_back(c);
   }
+  // Several of the CPU's blocks of 128 keys and tiles of 54 queries, and tasks that share a head.
+  cases.push_back({{200, 3}, {390, 260}, 1, 9, false, 0.1F, 0.5, true});
+  cases.push_back({{300}, {300}, 2, 33, true, 0, 0.2});
   for_each_isa([&] {
     for (const Case& c : cases) {
       Batch<T> b(c);
@@ -295,6 +302,57 @@ TYPED_TEST(AttentionTest, RandomLengthsAndWidthsAreWithinARelativeError) {
       EXPECT_LE(error_of(b.dkey, e.dkey), bound) << c.width;
       EXPECT_LE(error_of(b.dvalue, e.dvalue), bound) << c.width;
       EXPECT_LE(error_of(b.dbias, e.dbias), bound) << c.width;
+    }
+  });
+}
+
+/// The last page of a mapping, behind which no byte can be read: an array's end.
+template <class T>
+class BeforeForbiddenPage {
+ public:
+  explicit BeforeForbiddenPage(const std::vector<double>& values) {
+    const std::size_t bytes = values.size() * sizeof(T);
+    size_ = (bytes + kPage - 1) / kPage * kPage + kPage;
+    void* mapped = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT_NE(mapped, MAP_FAILED);
+    begin_ = static_cast<std::byte*>(mapped);
+    EXPECT_EQ(mprotect(begin_ + size_ - kPage, kPage, PROT_NONE), 0);
+    data_ = reinterpret_cast<T*>(begin_ + size_ - kPage - bytes);
+    for (std::size_t i = 0; i < values.size(); ++i) data_[i] = static_cast<T>(values[i]);
+  }
+  ~BeforeForbiddenPage() { munmap(begin_, size_); }
+  BeforeForbiddenPage(const BeforeForbiddenPage&) = delete;
+  BeforeForbiddenPage& operator=(const BeforeForbiddenPage&) = delete;
+  T* data() { return data_; }
+
+ private:
+  static constexpr std::size_t kPage = 4096;
+  std::byte* begin_;
+  std::size_t size_;
+  T* data_;
+};
+
+/// The CPU reads keys and values in whole vectors where they lie; never past the arrays.
+TYPED_TEST(AttentionTest, ReadsNothingBehindItsArrays) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const std::int64_t width : {1, 5, 30, 33}) {
+      const Case c{{3, 7}, {2, 40}, 1, width};
+      Batch<T> b(c);
+      BeforeForbiddenPage<T> query(b.query.to_vector()), key(b.key.to_vector()),
+          value(b.value.to_vector()), doutput(b.doutput.to_vector());
+      b.problem.query = query.data();
+      b.problem.key = key.data();
+      b.problem.value = value.data();
+      AttentionForward<T> forward{.items = {b.forward_item()}, .count = 1};
+      AttentionBackward<T> backward{.items = {b.backward_item()}, .count = 1};
+      backward.items[0].doutput = doutput.data();
+      Guarded<SumOf<T>> workspace(
+          std::max(attention_forward_workspace(forward), attention_backward_workspace(backward)));
+      forward.workspace = backward.workspace = workspace.data();
+      run(test_device(), forward);
+      run(test_device(), backward);
+      expect_oracles(b, fmt::format("width {}", width));
     }
   });
 }
