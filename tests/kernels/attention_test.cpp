@@ -490,6 +490,22 @@ TYPED_TEST(AttentionTest, AGroupGivesTheBitsOfItsProblems) {
   });
 }
 
+/// Of twice the queries and keys, at most twice the memory: nothing is as large as the scores.
+TYPED_TEST(AttentionTest, TheWorkspaceGrowsWithTheRows) {
+  using T = TypeParam;
+  const auto sizes = [](std::int64_t length) {
+    AttentionProblem<T> p{.samples = 8, .heads = 4, .head_width = 30};
+    p.most_queries = p.most_keys = length;
+    return std::pair{attention_forward_workspace(AttentionForward<T>{{{p}}, 1}),
+                     attention_backward_workspace(AttentionBackward<T>{{{p}}, 1})};
+  };
+  const auto [forward, backward] = sizes(4096);
+  const auto [twice_forward, twice_backward] = sizes(8192);
+  EXPECT_LE(twice_forward, 2 * forward);
+  EXPECT_LE(twice_backward, 2 * backward);
+  EXPECT_LE(backward, 32 * 4096 * 200);  // chunks, rows, elements of a row of 30
+}
+
 TYPED_TEST(AttentionTest, NaNStaysInItsSample) {
   using T = TypeParam;
   for_each_variant<T>([] {
