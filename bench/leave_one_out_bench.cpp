@@ -48,7 +48,7 @@ struct Bound {
         dlogvar(rows * width),
         dy(rows * width),
         of_sums(PairSums<float>::workspace_size(rows)),
-        of_gradient(PairGradient<float>::workspace_size(rows, depth)),
+        of_gradient(PairGradient<float>::workspace_size(device(), rows, depth)),
         partial(GaussianScoresForward<float>::workspace(rows, width)),
         means(2 * width),
         own(rows),

@@ -172,8 +172,8 @@ template <class T>
 void AllPairs::run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const {
   using Kernel = kernels::PairGradient<T>;
   using Sum = SumOf<T>;
-  Tensor workspace =
-      Tensor::empty({Kernel::workspace_size(a.size(0), a.size(1))}, dtype_of<Sum>, a.device());
+  Tensor workspace = Tensor::empty({Kernel::workspace_size(a.device(), a.size(0), a.size(1))},
+                                   dtype_of<Sum>, a.device());
   kernels::run(
       a.device(),
       Kernel{scores<T>(), weights.row_weight<Sum>(), weights.row_shift<Sum>(),

@@ -1,6 +1,5 @@
 #include "kernels/information/pairs.h"
 
-#include <cmath>
 #include <limits>
 
 #include "kernels/cpu/vector_math.h"
@@ -211,11 +210,12 @@ void pair_sums(const PairSums<T>& a) {
   });
 }
 
-/// x, or 0 where it is so small that products with it may be denormal numbers, which are an order
-/// of magnitude slower.
+/// exp(x), and no less than about eps^4: less would become a denormal number with its weight, if
+/// not by itself, and work with those is an order of magnitude slower.
 template <class T>
-T normal_or_zero(T x) {
-  return std::abs(x) < std::numeric_limits<T>::min() * T{1 << 24} ? T{0} : x;
+[[gnu::always_inline]] inline T bounded_exp(T x) {
+  constexpr T kSmallest = std::is_same_v<T, float> ? T(-64) : T(-144);
+  return cpu::exp(x < kSmallest ? kSmallest : x);
 }
 
 /// A tile's scores become dS, each sum's exp by itself.
@@ -229,14 +229,11 @@ void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
             *shifts = a.column_shift + tile.column;
 #pragma omp simd
       for (std::int64_t j = 0; j < tile.columns; ++j) {
-        s[j] = normal_or_zero(weight * cpu::exp(s[j] - shift) +
-                              weights[j] * cpu::exp(s[j] - shifts[j]));
+        s[j] = weight * bounded_exp(s[j] - shift) + weights[j] * bounded_exp(s[j] - shifts[j]);
       }
     } else {
 #pragma omp simd
-      for (std::int64_t j = 0; j < tile.columns; ++j) {
-        s[j] = normal_or_zero(weight * cpu::exp(s[j] - shift));
-      }
+      for (std::int64_t j = 0; j < tile.columns; ++j) s[j] = weight * bounded_exp(s[j] - shift);
     }
   }
 }

@@ -264,7 +264,7 @@ struct Problem {
         LeaveOneOutForward<T>{totals(), own.data(), scale(), of_rows.data(), value.data()});
   }
   void backward(T* of_a, T* of_b) {
-    Guarded<T> workspace(PairGradient<T>::workspace_size(n, depth));
+    Guarded<T> workspace(PairGradient<T>::workspace_size(test_device(), n, depth));
     run(test_device(), LeaveOneOutBackward<T>{totals(), cotangent.data(), scale(), weight.data(),
                                               shift.data(), diagonal_weight.data()});
     run(test_device(), PairGradient<T>{scores(), weight.data(), shift.data(), nullptr, nullptr,
