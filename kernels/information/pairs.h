@@ -9,11 +9,11 @@
 // CPU: tiles of kPairRows x kPairColumns scores from the BLAS, or from AMX tiles in f32 and bf16
 // where the CPU has them (kernels/cpu/amx.h: what is below 2^-126 is lost there, and a thread packs
 // the factors of a tile beside the workspace, O(d)), which stay in a core's L2 cache while they are
-// summed or weighed; a thread owns a group of columns. Where a tile's scores lie
-// within kPairRange of each other, its row and column sums share one exp of each, relative to the
-// largest. CUDA: tiles of 64 x 64 in f32 by plain FMA, of 128 x 128 in bf16 on tensor cores; a
-// block sums over a square region of tiles, and a second kernel merges the regions. Scores must be
-// finite; a NaN gives NaN. Nothing depends on the number of threads.
+// summed or weighed; a thread owns a group of columns. Where a tile's scores lie within kPairRange
+// of each other, its row and column sums share one exp of each, relative to the largest. CUDA:
+// tiles of 64 x 64 in f32 by plain FMA, of 128 x 128 in bf16 on tensor cores; a block sums over a
+// square region of tiles, and a second kernel merges the regions. Scores must be finite; a NaN
+// gives NaN. Nothing depends on the number of threads.
 //
 // With T = BFloat16, a and b are bf16 and all else is f32, as for Gemm: scores are exact products
 // summed in f32, and the factors dS of da and db are rounded to bf16, to nearest even.
