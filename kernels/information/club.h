@@ -37,10 +37,9 @@ inline constexpr int kClubChunkSums = 6;
 /// the authors' code. CPU: terms are T about a number near the mean of a chunk of rows, summed in T
 /// over 8 rows, then in f64; the chunks' sums are moved to m and merged in order, in f64. CUDA: all
 /// in f64, by the threads of a block, then the chunks, in an order of the shape and alignment
-/// alone. For one row the value is 0 but for T's rounding. exp overflows where logvar < -88 (f32),
-/// on the CPU a square where y or mu is 1e19 from the mean. Bytes: 4 rows width sizeof(T) (y is
-/// read twice, on the CPU the second time from its cache), 3 without logvar. Operations: about 30
-/// per element.
+/// alone. For one row the value is 0. exp overflows where logvar < -88 (f32), on the CPU a square
+/// where y or mu is 1e19 from the mean. Bytes: 4 rows width sizeof(T) (y is read twice, on the CPU
+/// the second time from its cache), 3 without logvar. Operations: about 30 per element.
 template <class T>
 struct ClubForward {
   static constexpr std::string_view name = "club_forward";
@@ -67,8 +66,8 @@ struct ClubForward {
 
 /// With c = cotangent scale: dmu = c w a, dlogvar = c w (a^2 - 2ab - v) / 2, and as y also moves m
 /// and v, dy = c (w (b - a) + (a sum_i w - sum_i w b) / N). Each may be null. On the CPU in T per
-/// element, with m in two parts of T, on CUDA in f64; for one row all are 0 but for its rounding.
-/// Bytes: up to 6 rows width sizeof(T). Operations: about 40 per element.
+/// element, with m in two parts of T, on CUDA in f64; for one row all are 0 (CUDA: but for
+/// rounding). Bytes: up to 6 rows width sizeof(T). Operations: about 40 per element.
 template <class T>
 struct ClubBackward {
   static constexpr std::string_view name = "club_backward";

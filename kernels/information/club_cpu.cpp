@@ -164,7 +164,8 @@ void backward_chunk(const ClubBackward<T>& a, std::int64_t begin, std::int64_t e
   mean_of(kClubSquares, variance);
   mean_of(kClubWeights, weight);
   mean_of(kClubWeightedMean, weighted_mean);
-  const auto c = static_cast<T>(a.scale * static_cast<double>(*a.cotangent));
+  // One sample's bound is 0 whatever it is, which the terms of dy show but for their rounding.
+  const auto c = a.rows == 1 ? T{0} : static_cast<T>(a.scale * static_cast<double>(*a.cotangent));
   T unwanted[kColumns];  // where what is null would be
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int64_t at = i * a.width + first;
