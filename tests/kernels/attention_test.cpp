@@ -485,6 +485,8 @@ TYPED_TEST(AttentionTest, AGroupGivesTheBitsOfItsProblems) {
       Batch<T>&a = *group[i], &b = *single[i];
       const auto x = joined(a.output, a.log_sum_exp, a.dquery, a.dkey, a.dvalue, a.dbias);
       const auto y = joined(b.output, b.log_sum_exp, b.dquery, b.dkey, b.dvalue, b.dbias);
+      ASSERT_EQ(x.size(), y.size());
+      if (x.empty()) continue;
       EXPECT_EQ(std::memcmp(x.data(), y.data(), x.size() * sizeof(x[0])), 0) << i;
     }
   });
