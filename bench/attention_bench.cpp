@@ -3,6 +3,7 @@
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "bench/harness.h"
 #include "kernels/matrix/gemm.h"
@@ -135,58 +136,72 @@ void add_weighted(const Weights& weights, const std::vector<float>& from, std::i
   }
 }
 
-/// The output and the gradients of the first problem, written out, for as many (sample, head) as
-/// are done soon; the others are what the kernel gave.
-struct Naive {
+/// The output and the gradients of the first problem.
+struct Results {
   std::vector<float> output, dquery, dkey_value;
 };
+
+/// The head whose first query element is q0, and key element k0, as the kernel gave it.
 template <class T>
-Naive naive(const Data<T>& d, bool with_backward, double most_products = 1e9) {
-  Naive e{std::vector<float>(d.query.size()), std::vector<float>(d.query.size()),
-          std::vector<float>(d.key_value.size())};
-  const double products = 5.0 * d.queries * d.keys * d.width;
-  const std::int64_t done = std::clamp<std::int64_t>(
-      static_cast<std::int64_t>(most_products / products), 1, d.samples * d.heads);
+void copy_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, Results& e) {
+  for (std::int64_t i = 0; i < d.queries * d.width; ++i) {
+    const std::int64_t at = q0 + i / d.width * d.total + i % d.width;
+    e.output[at] = d.output[at];
+    e.dquery[at] = d.dquery[at];
+  }
+  for (std::int64_t i = 0; i < 2 * d.keys * d.width; ++i) {
+    const std::int64_t at = k0 + i / d.width * d.total + i % d.width;
+    e.dkey_value[at] = d.dkey_value[at];
+  }
+}
+
+/// The same head written out.
+template <class T>
+void naive_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, bool with_backward,
+                Results& e) {
+  const std::int64_t total = d.total, keys = d.keys;
+  const auto q = rows_of(d.query, q0, d.queries, total, d.width),
+             k = rows_of(d.key_value, k0, keys, 2 * total, d.width),
+             v = rows_of(d.key_value, k0 + total, keys, 2 * total, d.width),
+             dout = rows_of(d.doutput, q0, d.queries, total, d.width);
+  std::vector<float> p, ds;
+  const auto by_query = [&](auto& matrix) {
+    return [&](std::int64_t i, std::int64_t j) { return matrix[i * keys + j]; };
+  };
+  const auto by_key = [&](auto& matrix) {
+    return [&](std::int64_t j, std::int64_t i) { return matrix[i * keys + j]; };
+  };
+  dot_rows(q, k, d.width, d.problem.scale, p);
+  softmax_rows(p, d.queries, keys);
+  add_weighted(by_query(p), v, d.width, d.queries, &e.output[q0], total);
+  if (!with_backward) return;
+  dot_rows(dout, v, d.width, 1, ds);
+  for (std::int64_t i = 0; i < d.queries; ++i) {
+    const float *row = &p[i * keys], scale = d.problem.scale;
+    const float mean = std::inner_product(row, row + keys, &ds[i * keys], 0.0F);
+    for (std::int64_t j = 0; j < keys; ++j)
+      ds[i * keys + j] = scale * row[j] * (ds[i * keys + j] - mean);
+  }
+  add_weighted(by_key(p), dout, d.width, keys, &e.dkey_value[k0 + total], 2 * total);
+  add_weighted(by_key(ds), q, d.width, keys, &e.dkey_value[k0], 2 * total);
+  add_weighted(by_query(ds), k, d.width, d.queries, &e.dquery[q0], total);
+}
+
+/// As many heads written out as take about that many products; the others are what the kernel gave.
+template <class T>
+Results naive(const Data<T>& d, bool with_backward, double most_products = 1e9) {
+  Results e{std::vector<float>(d.query.size()), std::vector<float>(d.query.size()),
+            std::vector<float>(d.key_value.size())};
+  const double done = std::max(1.0, most_products / (5.0 * d.queries * d.keys * d.width));
   for (std::int64_t at = 0; at < d.samples * d.heads; ++at) {
-    const std::int64_t s = at / d.heads, column = at % d.heads * d.width, total = d.total;
-    const std::int64_t q0 = s * d.queries * total + column, k0 = s * d.keys * 2 * total + column;
-    if (at >= done) {
-      for (std::int64_t i = 0; i < d.queries * d.width; ++i) {
-        const std::int64_t from = q0 + i / d.width * total + i % d.width;
-        e.output[from] = d.output[from];
-        e.dquery[from] = d.dquery[from];
-      }
-      for (std::int64_t i = 0; i < 2 * d.keys * d.width; ++i) {
-        const std::int64_t from = k0 + i / d.width * total + i % d.width;
-        e.dkey_value[from] = d.dkey_value[from];
-      }
-      continue;
+    const std::int64_t s = at / d.heads, column = at % d.heads * d.width;
+    const std::int64_t q0 = s * d.queries * d.total + column,
+                       k0 = s * d.keys * 2 * d.total + column;
+    if (static_cast<double>(at) < done) {
+      naive_head(d, q0, k0, with_backward, e);
+    } else {
+      copy_head(d, q0, k0, e);
     }
-    const auto q = rows_of(d.query, q0, d.queries, total, d.width),
-               k = rows_of(d.key_value, k0, d.keys, 2 * total, d.width),
-               v = rows_of(d.key_value, k0 + total, d.keys, 2 * total, d.width),
-               dout = rows_of(d.doutput, q0, d.queries, total, d.width);
-    std::vector<float> p, ds;
-    dot_rows(q, k, d.width, d.problem.scale, p);
-    softmax_rows(p, d.queries, d.keys);
-    const auto by_query = [&](auto& matrix) {
-      return [&](std::int64_t i, std::int64_t j) { return matrix[i * d.keys + j]; };
-    };
-    const auto by_key = [&](auto& matrix) {
-      return [&](std::int64_t j, std::int64_t i) { return matrix[i * d.keys + j]; };
-    };
-    add_weighted(by_query(p), v, d.width, d.queries, &e.output[q0], total);
-    if (!with_backward) continue;
-    dot_rows(dout, v, d.width, 1, ds);
-    for (std::int64_t i = 0; i < d.queries; ++i) {
-      float mean = 0;
-      for (std::int64_t j = 0; j < d.keys; ++j) mean += p[i * d.keys + j] * ds[i * d.keys + j];
-      for (std::int64_t j = 0; j < d.keys; ++j)
-        ds[i * d.keys + j] = d.problem.scale * p[i * d.keys + j] * (ds[i * d.keys + j] - mean);
-    }
-    add_weighted(by_key(p), dout, d.width, d.keys, &e.dkey_value[k0 + total], 2 * total);
-    add_weighted(by_key(ds), q, d.width, d.keys, &e.dkey_value[k0], 2 * total);
-    add_weighted(by_query(ds), k, d.width, d.queries, &e.dquery[q0], total);
   }
   return e;
 }
@@ -273,7 +288,7 @@ void backward(benchmark::State& state) {
   const auto right = [&] {
     d.dquery.fetch();
     d.dkey_value.fetch();
-    const Naive expected = naive(d, true);
+    const Results expected = naive(d, true);
     return agree(state, d.dquery, expected.dquery, kTolerance<T>) &&
            agree(state, d.dkey_value, expected.dkey_value, kTolerance<T>);
   };
