@@ -4,149 +4,24 @@
 #include <cmath>
 #include <memory>
 
+#include "autograd/attention_problem.h"
 #include "autograd/elementwise.h"
 #include "autograd/gradcheck.h"
 #include "autograd/precision.h"
 #include "autograd/rows.h"
-#include "autograd/sequences.h"
-#include "kernels/attention/attention.h"
 
 namespace cmir::ops {
 namespace {
 
-constexpr std::string_view kName = "attention";
+using namespace attention_detail;
+
 constexpr std::int64_t kMostKeys = std::int64_t{1} << 24;  // the dropout counter's room for a key
-
-/// Where each sample's rows lie in x, for kernels.
-struct Rows {
-  Tensor on_device;  ///< what the pointers point into
-  const std::int64_t* begins;
-  const std::int64_t* ends;
-  std::int64_t samples, longest;
-  bool padded;  ///< some rows may be of no sample
-
-  Rows(const Tensor& bounds, const Tensor& x) {
-    padded = bounds.defined() && bounds.rank() == 2;
-    if (!padded) {
-      const Sequences sequences = check_sequences(kName, bounds, x);
-      on_device = sequences.on_device;
-      begins = sequences.offsets;
-      ends = begins + 1;
-      samples = sequences.samples;
-      longest = sequences.longest;
-      return;
-    }
-    check_padded(bounds, x.size(0));
-    on_device = bounds.on(x.device());
-    begins = on_device.data<std::int64_t>();
-    ends = begins + samples;
-  }
-
- private:
-  void check_padded(const Tensor& bounds, std::int64_t rows) {
-    require(bounds.dtype() == DType::i64 && bounds.size(0) == 2, kName,
-            "rows of samples are i64[samples + 1] offsets or i64[2, samples] begins and ends, got "
-            "{}",
-            bounds.describe());
-    const auto at = bounds.span<std::int64_t>();
-    samples = bounds.size(1);
-    longest = 0;
-    std::int64_t last = 0;
-    for (std::int64_t s = 0; s < samples; ++s) {
-      const std::int64_t begin = at[s], end = at[samples + s];
-      require(last <= begin && begin <= end && end <= rows, kName,
-              "sample {} has the rows {} to {} of {}, after one that ends at {}", s, begin, end,
-              rows, last);
-      last = end;
-      longest = std::max(longest, end - begin);
-    }
-  }
-};
-
-/// The tensors of one problem. Query, key and value are in one, two or three `projections`; `bias`
-/// may be undefined.
-struct Problem {
-  std::vector<Tensor> projections;
-  Tensor bias, query_bounds, key_bounds;
-
-  const Tensor& query() const { return projections.front(); }
-  const Tensor& key() const { return projections[projections.size() > 1 ? 1 : 0]; }
-  std::int64_t width() const { return query().size(1) / (projections.size() == 1 ? 3 : 1); }
-
-  /// Of query (0), key (1) or value (2) in its projection.
-  template <class T, class Tensors>
-  static auto* first_element(Tensors& tensors, std::int64_t part, std::int64_t width) {
-    const auto tensor = std::min<std::int64_t>(part, std::ssize(tensors) - 1);
-    if constexpr (std::is_const_v<Tensors>) {
-      return tensors[tensor].template data<T>() + (part - tensor) * width;
-    } else {
-      return tensors[tensor].template mutable_data<T>() + (part - tensor) * width;
-    }
-  }
-
-  void check(std::int64_t heads) const {
-    static constexpr const char* kForms[] = {
-        "qkv [rows, 3 width]", "query [query rows, width] and key with value [key rows, 2 width]",
-        "query [query rows, width], key and value [key rows, width]"};
-    bool right = true;
-    for (const Tensor& x : projections)
-      right = right && x.rank() == 2 && x.dtype() == query().dtype();
-    right = right && (projections.size() > 1 || query().size(1) % 3 == 0);
-    if (right && projections.size() > 1)
-      right = key().size(1) == (projections.size() == 2 ? 2 : 1) * width();
-    right = right && (projections.size() < 3 || key().shape() == projections[2].shape());
-    std::string got;
-    for (const Tensor& x : projections) got += (got.empty() ? "" : ", ") + x.describe();
-    require(right, kName, "needs {} of one dtype, got {}", kForms[projections.size() - 1], got);
-    require(heads >= 1 && width() >= 1 && width() % heads == 0, kName,
-            "width {} does not divide into {} heads", width(), heads);
-  }
-};
 
 void check_options(const AttentionOptions& options) {
   require(options.dropout >= 0 && options.dropout < 1, kName, "dropout must be in [0, 1), got {}",
           options.dropout);
   require(std::isfinite(options.scale) && options.scale >= 0, kName,
           "scale must be positive, or 0 for its default; got {}", options.scale);
-}
-
-/// What the kernels are told of a problem. `bias` and the projections may have been rounded.
-template <class T>
-kernels::AttentionProblem<T> kernel_problem(const Problem& tensors, const Rows& queries,
-                                            const Rows& keys, std::int64_t heads,
-                                            const AttentionOptions& options) {
-  const std::int64_t width = tensors.width(), head_width = width / heads;
-  const double scale =
-      options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(head_width));
-  const auto stride = [&](std::int64_t part) {
-    return tensors.projections[std::min<std::int64_t>(part, std::ssize(tensors.projections) - 1)]
-        .size(1);
-  };
-  kernels::AttentionProblem<T> p{.query = Problem::first_element<T>(tensors.projections, 0, width),
-                                 .key = Problem::first_element<T>(tensors.projections, 1, width),
-                                 .value = Problem::first_element<T>(tensors.projections, 2, width),
-                                 .query_stride = stride(0),
-                                 .key_stride = stride(1),
-                                 .value_stride = stride(2),
-                                 .query_begins = queries.begins,
-                                 .query_ends = queries.ends,
-                                 .key_begins = keys.begins,
-                                 .key_ends = keys.ends,
-                                 .samples = queries.samples,
-                                 .heads = heads,
-                                 .head_width = head_width,
-                                 .most_queries = queries.longest,
-                                 .most_keys = keys.longest,
-                                 .scale = static_cast<SumOf<T>>(scale),
-                                 .causal = options.causal,
-                                 .dropout = static_cast<float>(options.dropout),
-                                 .stream = options.stream};
-  if (tensors.bias.defined()) {
-    p.bias = tensors.bias.data<SumOf<T>>();
-    p.bias_queries = tensors.bias.size(1);
-    p.bias_keys = tensors.bias.size(2);
-  }
-  return p;
 }
 
 /// Calls f(first, last) for as many of `count` problems at a time as a kernel takes.
@@ -515,6 +390,7 @@ Variable self_attention(const Variable& qkv, const Tensor& offsets, std::int64_t
 }
 
 Tensor padded_rows(const Tensor& lengths, std::int64_t longest) {
+  using attention_detail::kName;
   require(lengths.defined() && lengths.dtype() == DType::i64 && lengths.rank() == 1, kName,
           "needs lengths i64[samples]");
   const auto count = lengths.span<std::int64_t>();

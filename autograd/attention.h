@@ -51,9 +51,10 @@ struct AttentionInput {
 /// Problems with dropout need streams of their own. Returns each one's output.
 std::vector<Variable> attention_group(std::span<const AttentionInput> inputs, std::int64_t heads);
 
-/// The rows of samples of these lengths, i64 [samples], each padded to `longest` rows, as in a
-/// padded batch [samples, longest, width] reshaped to [samples * longest, width]: i64 [2, samples],
-/// the first rows and the ends.
+/// For a padded batch [samples, longest, width] reshaped to [samples * longest, width]: what to pass
+/// as offsets, i64 [2, samples], the first rows and the ends of samples of these lengths, i64
+/// [samples]. No row is moved, and no work is done for padding; what it holds is not read, its
+/// output and gradient are 0.
 Tensor padded_rows(const Tensor& lengths, std::int64_t longest);
 
 }  // namespace cmir::ops

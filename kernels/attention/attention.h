@@ -175,45 +175,47 @@ void check_attention_group(const Args& args) {
 /// The widest head on a CUDA device: a warp holds 16 rows of the results in its registers.
 inline constexpr std::int64_t kAttentionDeviceWidth = 128;
 
-/// Queries whose scores exist at a time: a multiple of the register tile's 6 rows.
-inline constexpr std::int64_t kAttentionTile = 96;
+/// Queries and keys of a tile of scores on the CPU: a multiple of the register tile's 6 rows, and
+/// of a panel. Of keys and values for at most kAttentionInPlace queries no copy is made but of the
+/// last.
+inline constexpr std::int64_t kAttentionTile = 54, kAttentionKeys = 128, kAttentionInPlace = 108;
 
-/// The CPU's tasks are the (sample, head, tile of queries) of forward, the (sample, head) of
-/// backward, and the (head, tile of queries) of dbias.
+/// The CPU's tasks are the (sample, head) of backward and, where those are few, parts of so many
+/// queries of one in forward; for dbias the (head, tile of the bias's queries).
 template <class T>
-std::int64_t attention_query_tiles(const AttentionProblem<T>& p) {
-  return chunk_count(0, p.most_queries, kAttentionTile);
-}
-template <class T>
-std::int64_t attention_dbias_tiles(const AttentionProblem<T>& p) {
-  return chunk_count(0, p.bias_queries, kAttentionTile);
+std::int64_t attention_part_rows(const AttentionProblem<T>& p) {
+  const std::int64_t tiles = chunk_count(0, p.most_queries, kAttentionTile);
+  const std::int64_t heads = std::max<std::int64_t>(1, p.samples * p.heads);
+  const std::int64_t parts =
+      std::clamp<std::int64_t>((31 + heads) / heads, 1, std::max<std::int64_t>(1, tiles));
+  return std::max<std::int64_t>(1, (tiles + parts - 1) / parts) * kAttentionTile;
 }
 
-/// A chunk of forward needs a tile of queries, packed keys and values, the tile's scores and its
-/// output. The rows of what a product writes are padded to whole panels (packed_size of one row),
-/// so that it never copies an edge.
+/// The workspace of a chunk in forward: a part's queries, outputs and softmaxes, a block's keys
+/// (transposed, and copied) and values, a tile's scores. The rows of what a product writes are
+/// padded to whole panels (packed_size of one row), so that it never copies an edge.
 template <class T>
 std::int64_t attention_chunk(const AttentionForwardItem<T>& item) {
   using Sum = SumOf<T>;
   const AttentionProblem<T>& p = item.problem;
-  const std::int64_t tile = std::min(p.most_queries, kAttentionTile);
-  return tile * p.head_width + cpu::packed_size<Sum>(p.head_width, p.most_keys) +
-         cpu::packed_size<Sum>(p.most_keys, p.head_width) +
-         cpu::packed_size<Sum>(tile, p.most_keys) + cpu::packed_size<Sum>(tile, p.head_width);
+  const std::int64_t rows = std::min(p.most_queries, attention_part_rows(p)), width = p.head_width;
+  const std::int64_t keys = std::min(p.most_keys, kAttentionKeys);
+  return 2 * cpu::packed_size<Sum>(rows, width) + rows * cpu::kWidestPanel<Sum> +
+         cpu::packed_size<Sum>(width, keys) + 2 * cpu::packed_size<Sum>(keys, width) +
+         kAttentionTile * kAttentionKeys;
 }
 
-/// One of backward: packed keys (both ways), values, a tile of queries and of doutput (packed, and
-/// plain), the tile's probabilities and their gradients, and the head's gradients of keys and
-/// values and the tile's of queries (or of the bias).
+/// In backward: all queries, doutput, dquery and two numbers a query; a block's keys and values
+/// (transposed, and copied) and their gradients, a tile's probabilities and their gradients.
 template <class T>
 std::int64_t attention_chunk(const AttentionBackwardItem<T>& item) {
   using Sum = SumOf<T>;
   const AttentionProblem<T>& p = item.problem;
-  const std::int64_t tile = std::min(p.most_queries, kAttentionTile);
-  return 2 * tile * p.head_width + 2 * cpu::packed_size<Sum>(p.head_width, p.most_keys) +
-         3 * cpu::packed_size<Sum>(p.most_keys, p.head_width) +
-         3 * cpu::packed_size<Sum>(tile, p.head_width) +
-         2 * cpu::packed_size<Sum>(tile, p.most_keys);
+  const std::int64_t rows = p.most_queries, width = p.head_width;
+  const std::int64_t keys = std::min(p.most_keys, kAttentionKeys);
+  return 3 * cpu::packed_size<Sum>(rows, width) + 2 * rows +
+         2 * cpu::packed_size<Sum>(width, keys) + 4 * cpu::packed_size<Sum>(keys, width) +
+         2 * kAttentionTile * kAttentionKeys;
 }
 
 /// A group's tasks, numbered item by item, in at most 32 chunks, each with the workspace of the
@@ -229,25 +231,30 @@ struct AttentionChunks {
       tasks = first[i + 1] = first[i] + tasks_of(args.items[i]);
       size = std::max(size, attention_chunk(args.items[i]));
     }
+    size = (size + 31) / 32 * 32;  // so that every chunk's begins as aligned as the first
   }
   std::int64_t grain() const { return std::max<std::int64_t>(1, (tasks + 31) / 32); }
   std::int64_t workspace() const { return chunk_count(0, tasks, grain()) * size; }
 };
 template <class T>
 AttentionChunks attention_forward_chunks(const AttentionForward<T>& args) {
-  return {args, [](const auto& item) {
-            return item.problem.samples * item.problem.heads * attention_query_tiles(item.problem);
+  return {args, [](const AttentionForwardItem<T>& item) {
+            const AttentionProblem<T>& p = item.problem;
+            return p.samples * p.heads * chunk_count(0, p.most_queries, attention_part_rows(p));
           }};
 }
 template <class T>
 AttentionChunks attention_backward_chunks(const AttentionBackward<T>& args) {
-  return {args, [](const auto& item) { return item.problem.samples * item.problem.heads; }};
+  return {args, [](const AttentionBackwardItem<T>& item) {
+            return item.problem.samples * item.problem.heads;
+          }};
 }
 template <class T>
 AttentionChunks attention_dbias_chunks(const AttentionBackward<T>& args) {
-  return {args, [](const auto& item) {
-            return item.dbias != nullptr ? item.problem.heads * attention_dbias_tiles(item.problem)
-                                         : 0;
+  return {args, [](const AttentionBackwardItem<T>& item) {
+            const AttentionProblem<T>& p = item.problem;
+            return item.dbias == nullptr ? 0
+                                         : p.heads * chunk_count(0, p.bias_queries, kAttentionTile);
           }};
 }
 
