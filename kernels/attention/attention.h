@@ -93,9 +93,11 @@ struct AttentionForwardItem {
 /// CUDA kernel's maximum may be that of the keys so far, which moves such a rounding. tf32: factors
 /// may be rounded to TF32 on a GPU, with T = float.
 ///
-/// CPU: scores exist for kAttentionTile queries at a time. CUDA: 32 queries by 32 keys; no
-/// workspace is used; heads of up to kAttentionDeviceWidth features. Bytes: the four arrays once.
-/// Operations: 4 pairs width (products) + about 20 pairs heads (softmax).
+/// CPU: scores exist for kAttentionTile queries at a time. CUDA: one launch for all items; a warp
+/// has the scores of 16 queries with 32 keys in its registers, exp is within 2^-22, no workspace is
+/// used, heads have up to kAttentionDeviceWidth features. Products are the tensor cores': f32 as
+/// three products of TF32 (cuda/tensor_tile.cuh). Bytes: the four arrays once. Operations: 4 pairs
+/// width (products) + about 20 pairs heads (softmax).
 template <class T>
 struct AttentionForward {
   static constexpr std::string_view name = "attention_forward";
@@ -130,12 +132,13 @@ struct AttentionBackwardItem {
 /// appendix B.2), dbias_ij = sum over samples of dl_ij. All are overwritten; dbias is 0 where no
 /// sample has the query or the key. dbias takes a pass of its own, which recomputes dl and walks
 /// over the samples in order, so nothing is summed across threads. CPU: one task owns a (sample,
-/// head), or for dbias a (head, tile of queries). CUDA: one block a tile of 32 queries for dquery,
-/// another a tile of 32 keys for dkey and dvalue, a third a tile of both for dbias; no workspace.
-/// For logits of magnitude L, P is recomputed with a relative error of about L eps. With T =
-/// BFloat16 doutput is bf16 too, and M * P and dl are rounded to bf16 (nearest even, dl before or
-/// after scale) as factors; D and dbias are of unrounded dl. Bytes: eight arrays. Operations: 10
-/// pairs width + about 24 pairs heads.
+/// head), or for dbias a (head, tile of queries). CUDA: three launches for all items, each of which
+/// recomputes dl: a warp has 16 queries for dquery, 16 keys for dkey and dvalue, 16 queries and 32
+/// keys for dbias; attention_states in the workspace; in f32 with more than 64 features tensor
+/// cores, which cut off, add up dkey and dvalue. For logits of magnitude L, P is recomputed with a
+/// relative error of about L eps. With T = BFloat16 doutput is bf16 too, and M * P and dl are
+/// rounded to bf16 (nearest even, dl before or after scale) as factors; D and dbias are of
+/// unrounded dl. Bytes: eight arrays. Operations: 10 pairs width + about 24 pairs heads.
 template <class T>
 struct AttentionBackward {
   static constexpr std::string_view name = "attention_backward";
@@ -169,8 +172,8 @@ void check_attention_group(const Args& args) {
   }
 }
 
-/// The widest head on a CUDA device: a result's row is held in the registers of a warp.
-inline constexpr std::int64_t kAttentionDeviceWidth = 256;
+/// The widest head on a CUDA device: a warp holds 16 rows of the results in its registers.
+inline constexpr std::int64_t kAttentionDeviceWidth = 128;
 
 /// Queries and keys of a tile of scores on the CPU: a multiple of the register tile's 6 rows, and
 /// of a panel. Of keys and values for at most kAttentionInPlace queries no copy is made but of the
@@ -255,6 +258,17 @@ AttentionChunks attention_dbias_chunks(const AttentionBackward<T>& args) {
           }};
 }
 
+/// What a CUDA device keeps of each query and head of backward: two numbers.
+template <class T>
+std::int64_t attention_states(const AttentionBackward<T>& args) {
+  std::int64_t states = 0;
+  for (int i = 0; i < args.count; ++i) {
+    const AttentionProblem<T>& p = args.items[i].problem;
+    states += 2 * p.samples * p.heads * p.most_queries;
+  }
+  return states;
+}
+
 /// Elements of the workspaces. They depend on no pointer but whether a dbias is there.
 template <class T>
 std::int64_t attention_forward_workspace(const AttentionForward<T>& args) {
@@ -262,8 +276,8 @@ std::int64_t attention_forward_workspace(const AttentionForward<T>& args) {
 }
 template <class T>
 std::int64_t attention_backward_workspace(const AttentionBackward<T>& args) {
-  return std::max(attention_backward_chunks(args).workspace(),
-                  attention_dbias_chunks(args).workspace());
+  return std::max({attention_backward_chunks(args).workspace(),
+                   attention_dbias_chunks(args).workspace(), attention_states(args)});
 }
 
 }  // namespace cmir::kernels

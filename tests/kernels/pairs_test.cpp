@@ -250,7 +250,7 @@ std::vector<double> many_results(std::int64_t n, std::int64_t d) {
   Guarded<SumOf<T>> diagonal(n), row_largest(n), column_largest(n),
       workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
       shift(std::vector<double>(n, 5)), da(n * d), db(n * d),
-      gradient_workspace(PairGradient<T>::workspace_size(n, d));
+      gradient_workspace(PairGradient<T>::workspace_size(test_device(), n, d));
   Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
   const PairScores<T> scores{a.data(), b.data(), n, d, 0.7, nullptr};
   run(test_device(),

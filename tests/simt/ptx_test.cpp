@@ -125,6 +125,15 @@ TEST(Ptx, Tf32RoundsToNearestTiesAway) {
   EXPECT_EQ(std::bit_cast<float>(to_tf32(INFINITY)), INFINITY);
 }
 
+TEST(Ptx, Exp2IsZeroBelowTheNormalNumbers) {
+  EXPECT_EQ(exp2_approximate(-3.0F), 0.125F);
+  EXPECT_EQ(exp2_approximate(-126.0F), 0x1p-126F);
+  EXPECT_EQ(exp2_approximate(-127.0F), 0.0F);
+  EXPECT_EQ(exp2_approximate(-INFINITY), 0.0F);
+  EXPECT_EQ(exp2_approximate(INFINITY), INFINITY);
+  EXPECT_TRUE(std::isnan(exp2_approximate(NAN)));
+}
+
 /// By the manual's formulas, from global memory.
 __global__ void bf16_formula_kernel(const float* a, const float* b, float* d) {
   const unsigned lane = threadIdx.x, group = lane >> 2, thread = lane % 4;
