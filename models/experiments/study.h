@@ -35,7 +35,7 @@ struct StudyReport {
 };
 
 /// Name and one sentence of each study: table, ablation, reliance, noise, sweep, probing,
-/// invariance, forms, embedding.
+/// invariance, forms, fusion, embedding.
 struct StudyInfo {
   std::string_view name, summary;
   StudyReport (*run)(const Config&, const Dataset&, const StudyOptions&);
