@@ -144,9 +144,11 @@ struct BlockRows {
 };
 
 /// Elements of a and b in turn: those of their lower halves, or of their upper.
-template <class Vector, int... I>
-[[gnu::always_inline]] inline void interleave(Vector& a, Vector& b,
+template <class T, int... I>
+[[gnu::always_inline]] inline void interleave(typename VectorOf<T>::type& a,
+                                              typename VectorOf<T>::type& b,
                                               std::integer_sequence<int, I...>) {
+  using Vector = typename VectorOf<T>::type;
   constexpr int kCount = sizeof...(I);
   const Vector low = __builtin_shufflevector(a, b, (I / 2 + I % 2 * kCount)...);
   const Vector high = __builtin_shufflevector(a, b, (kCount / 2 + I / 2 + I % 2 * kCount)...);
@@ -165,7 +167,7 @@ void transpose(typename VectorOf<T>::type (&v)[kLanes<T>]) {
 #pragma GCC unroll 16
     for (int i = 0; i < kCount / 2; ++i) {
       Vector a = v[i], b = v[i + kCount / 2];
-      interleave(a, b, std::make_integer_sequence<int, kCount>{});
+      interleave<T>(a, b, std::make_integer_sequence<int, kCount>{});
       shuffled[2 * i] = a;
       shuffled[2 * i + 1] = b;
     }
