@@ -131,7 +131,8 @@ TraceSummary summarise(const Trace& trace) {
 }
 
 std::string describe(const TraceSummary& summary) {
-  if (summary.steps == 0) return "no step was traced, no file written: none was left to train after the first\n";
+  if (summary.steps == 0)
+    return "no step was traced, no file written: none was left to train after the first\n";
   return fmt::format("{} steps traced\n{}\n{}", summary.steps, phase_table(summary).plain(),
                      kernel_table(summary).plain());
 }

@@ -82,6 +82,10 @@ TEST_F(Commands, EveryExperiment) {
     if (name == "noise") arguments = arguments + Arguments{"--values", "0.5"};
     if (name == "sweep")
       arguments = arguments + Arguments{"--key", "loss.environments", "--values", "1", "2"};
+    if (name == "fusion") {  // over time
+      std::ranges::replace(arguments, kTinyModel[1], kTinyModel[1] + ",kind=sequence");
+      arguments = arguments + Arguments{"--set", "model.fusion_heads=2"};
+    }
     EXPECT_THAT(output(arguments), HasSubstr("report.json, table.md, picture.svg: " + name));
     EXPECT_FALSE(Json::parse(read_text(path(name) / "report.json")).empty());
     EXPECT_THAT(read_text(path(name) / "table.md"), HasSubstr("|"));
