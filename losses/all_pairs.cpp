@@ -59,8 +59,9 @@ enum Saved : std::size_t {
   kRowSum,
   kColumnLargest,
   kColumnSum,
+  kKept,
 };
-static_assert(kColumnSum + 1 == AllPairs::kSaved);
+static_assert(kKept + 1 == AllPairs::kSaved);
 
 }  // namespace
 
@@ -95,12 +96,13 @@ AllPairs::AllPairs(const OpContext& context, double factor_of_scores)
     : a(context.saved(kA)),
       b(context.saved(kB)),
       log_scale(context.saved(kLogScale)),
-      factor(factor_of_scores) {}
+      factor(factor_of_scores),
+      kept(context.saved(kKept)) {}
 
 void AllPairs::save(OpContext& context, const PairSumTensors& sums) const {
   if (!context.recording()) return;
   for (const Tensor& tensor : {a, b, log_scale, sums.diagonal, sums.row_largest, sums.row_sum,
-                               sums.column_largest, sums.column_sum}) {
+                               sums.column_largest, sums.column_sum, sums.kept}) {
     context.save(tensor);
   }
 }
@@ -110,8 +112,9 @@ PairSumTensors AllPairs::saved_sums(const OpContext& context) {
           context.saved(kColumnLargest), context.saved(kColumnSum)};
 }
 
-PairSumTensors AllPairs::sums(bool columns) const {
-  return dispatch_factor(a.dtype(), "pair_sums", [&]<class T>() { return sums_as<T>(columns); });
+PairSumTensors AllPairs::sums(bool columns, bool for_gradients) const {
+  return dispatch_factor(a.dtype(), "pair_sums",
+                         [&]<class T>() { return sums_as<T>(columns, for_gradients); });
 }
 
 Gradients AllPairs::gradients(const OpContext& context, PairWeights& weights) const {
@@ -144,7 +147,7 @@ kernels::PairScores<T> AllPairs::scores() const {
 }
 
 template <class T>
-PairSumTensors AllPairs::sums_as(bool columns) const {
+PairSumTensors AllPairs::sums_as(bool columns, bool for_gradients) const {
   using Kernel = kernels::PairSums<T>;
   using Sum = SumOf<T>;
   const std::int64_t n = a.size(0);
@@ -157,6 +160,8 @@ PairSumTensors AllPairs::sums_as(bool columns) const {
     out.column_largest = array(n, of_sums);
     out.column_sum = array(n, DType::f64);
   }
+  if (for_gradients && a.device().is_cpu() && n <= kernels::kPairKept)
+    out.kept = array(n * n, of_sums);
   Tensor workspace = array(Kernel::workspace_size(n), of_sums);
   Tensor partial = array(Kernel::partial_size(n), DType::f64);
   kernels::run(a.device(),
@@ -164,7 +169,8 @@ PairSumTensors AllPairs::sums_as(bool columns) const {
                       out.row_largest.mutable_data<Sum>(), out.row_sum.mutable_data<double>(),
                       columns ? out.column_largest.mutable_data<Sum>() : nullptr,
                       columns ? out.column_sum.mutable_data<double>() : nullptr,
-                      workspace.mutable_data<Sum>(), partial.mutable_data<double>()});
+                      workspace.mutable_data<Sum>(), partial.mutable_data<double>(),
+                      out.kept.defined() ? out.kept.mutable_data<Sum>() : nullptr});
   return out;
 }
 
@@ -179,7 +185,8 @@ void AllPairs::run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const 
       Kernel{scores<T>(), weights.row_weight<Sum>(), weights.row_shift<Sum>(),
              weights.column_weight<Sum>(), weights.column_shift<Sum>(),
              weights.diagonal_weight<Sum>(), da.defined() ? da.mutable_data<Sum>() : nullptr,
-             db.defined() ? db.mutable_data<Sum>() : nullptr, workspace.mutable_data<Sum>()});
+             db.defined() ? db.mutable_data<Sum>() : nullptr, workspace.mutable_data<Sum>(),
+             kept.defined() ? kept.data<Sum>() : nullptr});
 }
 
 /// sum_ij dS_ij s_ij = sum_i a_i . da_i, as da_i = scale sum_j dS_ij b_j.

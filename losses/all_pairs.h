@@ -33,6 +33,7 @@ std::vector<Variable> pair_inputs(std::string_view op, const Variable& a, const 
 /// Tensors that kernels::PairSums fills; those of columns may be undefined.
 struct PairSumTensors {
   Tensor diagonal, row_largest, row_sum, column_largest, column_sum;
+  Tensor kept = {};  ///< the scores, where PairGradient need not recompute them
 
   template <class T>
   kernels::PairTotals<T> totals() const {
@@ -83,18 +84,20 @@ struct PairWeights {
 struct AllPairs {
   Tensor a, b, log_scale;
   double factor;
+  Tensor kept = {};  ///< PairSumTensors::kept of what save() kept
 
   /// Of an op's inputs. Errors, in its name: a and b are not two [N, d] of one shape and dtype, not
   /// empty; log_scale is not one element of that dtype.
   AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor, Precision precision);
   /// What save() kept, which is kSaved tensors.
-  static constexpr std::size_t kSaved = 8;
+  static constexpr std::size_t kSaved = 9;
   AllPairs(const OpContext& context, double factor);
   /// s_ij = a_i . b_j
   AllPairs(Tensor of_rows, Tensor of_columns)
       : a(std::move(of_rows)), b(std::move(of_columns)), factor(1) {}
 
-  PairSumTensors sums(bool columns) const;
+  /// `for_gradients`: they will be asked for.
+  PairSumTensors sums(bool columns, bool for_gradients) const;
   void save(OpContext& context, const PairSumTensors& sums) const;
   static PairSumTensors saved_sums(const OpContext& context);
   /// Of the op's inputs.
@@ -106,7 +109,7 @@ struct AllPairs {
   template <class T>
   kernels::PairScores<T> scores() const;
   template <class T>
-  PairSumTensors sums_as(bool columns) const;
+  PairSumTensors sums_as(bool columns, bool for_gradients) const;
   template <class T>
   void run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const;
   template <class T>

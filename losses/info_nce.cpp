@@ -17,7 +17,7 @@ struct InfoNce {
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const AllPairs pairs(name, inputs, factor, precision);
-    const PairSumTensors sums = pairs.sums(symmetric);
+    const PairSumTensors sums = pairs.sums(symmetric, context.recording());
     Tensor losses = Tensor::empty({inputs[0].size(0)}, inputs[0].dtype(), inputs[0].device());
     dispatch_float(losses.dtype(), name, [&]<class T>() {
       kernels::run(losses.device(),

@@ -249,7 +249,7 @@ struct L1Out {
                         partial.mutable_data<double>(), means.mutable_data<double>(),
                         a.mutable_data<T>(), b.mutable_data<T>(), own.mutable_data<double>()});
     const AllPairs pairs(a, b);
-    const PairSumTensors sums = pairs.sums(false);
+    const PairSumTensors sums = pairs.sums(false, context.recording());
     kernels::run(device, kernels::LeaveOneOutForward<T>{
                              sums.totals<T>(), own.data<double>(), mean_over(mu),
                              of_rows.mutable_data<double>(), value.mutable_data<T>()});

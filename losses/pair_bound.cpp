@@ -8,7 +8,7 @@ Tensor PairBound::forward(std::string_view op, OpContext& context,
   const Tensor& a = inputs[0];
   require(a.size(0) >= 2, op, "needs two samples or more, since it is over pairs of them; got {}",
           a.describe());
-  const PairSumTensors sums = pairs.sums(false);
+  const PairSumTensors sums = pairs.sums(false, context.recording());
   Tensor value = Tensor::empty({}, a.dtype(), a.device());
   Tensor log_denominator = Tensor::empty({}, DType::f64, a.device());
   Tensor average = log_average;

@@ -49,7 +49,7 @@ class BlasProducts {
     blas_gemm(false, true, tile.rows, tile.columns, s_.d, scale_, s_.a + tile.row * s_.d, s_.d,
               s_.b + tile.column * s_.d, s_.d, Sum{0}, tile.scores, kStride);
   }
-  /// da (+)= scale dS b, db (+)= scale dS^T a, of the tile last scored. May change it.
+  /// da (+)= scale dS b, db (+)= scale dS^T a, of a tile. May change it.
   void differentiate(const Tile<Sum>& tile, const PairTargets<Sum>& to) {
     if constexpr (std::is_same_v<T, BFloat16>) {
       alignas(64) BFloat16 rounded[kPairRows * kStride];
@@ -97,20 +97,11 @@ class AmxProducts {
         ds_(of_da || of_db ? kPairRows : 0, (columns + 31) / 32 * 32) {}
 
   void score(const Tile<float>& tile) {
-    const T *const a = s_.a + tile.row * s_.d, *const b = s_.b + tile.column * s_.d;
-    if (tile.row != row_) {
-      row_ = tile.row;
-      a_.pack_left(false, a, s_.d, tile.rows, s_.d);
-      if (a_right_.holds()) a_right_.pack_right(false, a, s_.d, tile.rows, s_.d);
-    }
-    if (tile.column != column_) {
-      column_ = tile.column;
-      b_.pack_right(true, b, s_.d, s_.d, tile.columns);
-      if (b_right_.holds()) b_right_.pack_right(false, b, s_.d, tile.columns, s_.d);
-    }
+    pack(tile, true);
     cpu::multiply(scale_, a_, b_, false, tile.scores, kStride);
   }
   void differentiate(const Tile<float>& tile, const PairTargets<float>& to) {
+    pack(tile, false);
     if (to.db) {
       ds_.pack_left(true, tile.scores, kStride, tile.columns, tile.rows, scale_);
       cpu::multiply(1.0F, ds_, a_right_, to.add_db, to.db, s_.d);
@@ -123,6 +114,21 @@ class AmxProducts {
 
  private:
   using Factor = cpu::AmxFactor<cpu::kAmxParts<T>>;
+
+  /// The bands of a and b that the tile needs, unless they are packed.
+  void pack(const Tile<float>& tile, bool for_scores) {
+    const T *const a = s_.a + tile.row * s_.d, *const b = s_.b + tile.column * s_.d;
+    if (tile.row != row_) {
+      row_ = tile.row;
+      if (for_scores) a_.pack_left(false, a, s_.d, tile.rows, s_.d);
+      if (a_right_.holds()) a_right_.pack_right(false, a, s_.d, tile.rows, s_.d);
+    }
+    if (tile.column != column_) {
+      column_ = tile.column;
+      if (for_scores) b_.pack_right(true, b, s_.d, s_.d, tile.columns);
+      if (b_right_.holds()) b_right_.pack_right(false, b, s_.d, tile.columns, s_.d);
+    }
+  }
 
   const PairScores<T>& s_;
   const float scale_;

@@ -45,6 +45,10 @@ inline constexpr std::int64_t kPairTile = 128;
 /// Bytes, and rows, of dS that CUDA holds at most.
 inline constexpr std::int64_t kPairBandBytes = std::int64_t{256} << 20, kPairBandRows = 4096;
 
+/// Samples up to which callers keep the CPU's scores from PairSums to PairGradient, which is a
+/// product of four less for an array of at most 8 MiB.
+inline constexpr std::int64_t kPairKept = 1024;
+
 /// Columns of a group: at most kPairGroups groups, of at least 128, or of 64 where there would be
 /// only one.
 inline std::int64_t pair_group(std::int64_t n) {
@@ -108,6 +112,7 @@ struct PairSums {
   double* column_sum;        // [n] or null, as column_largest is
   SumOf<T>* workspace;       // [workspace_size(n)]
   double* partial;           // [partial_size(n)]
+  SumOf<T>* kept = nullptr;  // [n, n] for PairGradient, on the CPU alone; or null
 
   /// The CPU's tile and rows' largest of each group, or CUDA's largest and sum of each row and
   /// column in each region.
@@ -155,6 +160,7 @@ struct PairGradient {
   SumOf<T>* da;                     // [n, d] or null
   SumOf<T>* db;                     // [n, d] or null
   SumOf<T>* workspace;              // [workspace_size(device, n, d)]
+  const SumOf<T>* kept = nullptr;   // [n, n]: what PairSums kept, so that no score is recomputed
 
   /// The CPU's tile of each group, and what the group adds to a band's da; on other devices CUDA's
   /// band, in T, and no less than the CPU's, whose kernels tests run there.

@@ -167,6 +167,18 @@ struct TileSums {
   }
 };
 
+/// A tile's place in [n, n] scores.
+template <class T>
+void keep(const Tile<T>& tile, T* kept, std::int64_t n) {
+  for (std::int64_t i = 0; i < tile.rows; ++i)
+    std::copy_n(tile[i], tile.columns, kept + (tile.row + i) * n + tile.column);
+}
+template <class T>
+void recall(const T* kept, std::int64_t n, const Tile<T>& tile) {
+  for (std::int64_t i = 0; i < tile.rows; ++i)
+    std::copy_n(kept + (tile.row + i) * n + tile.column, tile.columns, tile[i]);
+}
+
 /// The group's sums of its columns, and of all rows to `rows`.
 template <template <class> class Products, class T>
 void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<SumOf<T>>& rows) {
@@ -180,6 +192,7 @@ void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<SumOf<T
     for (std::int64_t row = 0; row < n; row += kPairRows) {
       const Tile<SumOf<T>> tile = group.tile(row, column);
       products.score(tile);
+      if (a.kept != nullptr) keep(tile, a.kept, n);
       tile.for_diagonal([&](std::int64_t g, SumOf<T>& score) {
         a.diagonal[g] = score;
         score = kMinusInfinity<SumOf<T>>;
@@ -277,7 +290,7 @@ void differentiate_group(const PairGradient<T>& a, const Group<T>& group, std::i
   for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
     for (std::int64_t row = band; row < end; row += kPairRows) {
       const Tile<SumOf<T>> tile = group.tile(row, column);
-      products.score(tile);
+      a.kept != nullptr ? recall(a.kept, a.scores.n, tile) : products.score(tile);
       weigh(a, tile);
       products.differentiate(tile, {.da = a.da ? part + (row - band) * d : nullptr,
                                     .add_da = column > group.begin,

@@ -245,20 +245,22 @@ TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
 /// Results of all sums and gradients on the active instruction set, where bands and groups have
 /// several tiles.
 template <class T>
-std::vector<double> many_results(std::int64_t n, std::int64_t d) {
+std::vector<double> many_results(std::int64_t n, std::int64_t d, bool kept = false) {
   Guarded<T> a(normals(n * d, 1, 0.3)), b(normals(n * d, 2, 0.3));
   Guarded<SumOf<T>> diagonal(n), row_largest(n), column_largest(n),
       workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
       shift(std::vector<double>(n, 5)), da(n * d), db(n * d),
       gradient_workspace(PairGradient<T>::workspace_size(test_device(), n, d));
   Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
-  const PairScores<T> scores{a.data(), b.data(), n, d, 0.7, nullptr};
-  run(test_device(),
-      PairSums<T>{scores, diagonal.data(), row_largest.data(), row_sum.data(),
-                  column_largest.data(), column_sum.data(), workspace.data(), partial.data()});
+  Guarded<SumOf<T>> all_scores(kept ? n * n : 0);
+  SumOf<T>* const keep = kept ? all_scores.data() : nullptr;
+  PairScores<T> scores{a.data(), b.data(), n, d, 0.7, nullptr};
+  run(test_device(), PairSums<T>{scores, diagonal.data(), row_largest.data(), row_sum.data(),
+                                 column_largest.data(), column_sum.data(), workspace.data(),
+                                 partial.data(), keep});
   run(test_device(),
       PairGradient<T>{scores, weight.data(), shift.data(), weight.data(), shift.data(),
-                      weight.data(), da.data(), db.data(), gradient_workspace.data()});
+                      weight.data(), da.data(), db.data(), gradient_workspace.data(), keep});
   std::vector<double> all;
   for (std::int64_t i = 0; i < n; ++i) {
     all.insert(all.end(), {diagonal[i], row_largest[i] + std::log(row_sum[i]),
@@ -266,6 +268,17 @@ std::vector<double> many_results(std::int64_t n, std::int64_t d) {
   }
   for (std::int64_t e = 0; e < n * d; ++e) all.insert(all.end(), {da[e], db[e]});
   return all;
+}
+
+/// The CPU's scores, kept instead of computed again.
+TYPED_TEST(PairsTest, KeptScoresGiveTheSameBits) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const auto& [n, d] :
+         {std::pair<std::int64_t, std::int64_t>{1, 3}, {129, 5}, {600, 40}, {1024, 33}}) {
+      EXPECT_EQ(many_results<T>(n, d, true), many_results<T>(n, d)) << n << " x " << d;
+    }
+  });
 }
 
 /// Where loops over all pairs would take too long: AMX against the BLAS, which the cases above
