@@ -361,6 +361,7 @@ std::vector<Variable> attention_group(std::span<const AttentionInput> inputs, st
   OpContext context = context_of(variables);
   const std::vector<Tensor> outputs = [&] {
     const Range range(kName);
+    const TraceSpan span(TraceKind::op, kName.data());
     return op.forward(context, tensors);
   }();
   const auto doutputs = op.doutputs;

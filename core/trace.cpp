@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <utility>
 
 #include "core/cuda/kernel_times.h"
@@ -104,7 +105,11 @@ void TraceScope::enter(Trace& trace, const char* thread, int number) {
   thread_local std::uint64_t id = 0;
   thread_local TraceBuffer* own = nullptr;
   if (id != trace.id()) {
-    own = &trace.buffer(number == 0 ? thread : fmt::format("{} {}", thread, number));
+    try {
+      own = &trace.buffer(number == 0 ? thread : fmt::format("{} {}", thread, number));
+    } catch (const std::bad_alloc&) {
+      return;  // a loop that is shared must not end here
+    }
     id = trace.id();
   }
   detail::trace_buffer = own;

@@ -68,6 +68,8 @@ class Trace {
   std::uint64_t id() const { return id_; }
   /// Steps are traced at present, so other threads than the owner may note what they do, too.
   bool recording() const { return recording_.load(std::memory_order_relaxed); }
+  /// This thread trains what is traced.
+  bool owned_here() const { return owner_.load() == std::this_thread::get_id(); }
 
   /// Of kernels on the GPU, whose events are those of the thread "GPU".
   cuda::KernelTimes& kernel_times();
@@ -92,7 +94,8 @@ class Trace {
 };
 
 /// While alive, this thread notes its spans in the trace, under the name of `thread`, and `number`
-/// where that is not 0. null: it does not.
+/// where that is not 0 (a thread keeps the first name that it had in a trace). null, or no memory
+/// for its buffer: it does not.
 class TraceScope {
  public:
   TraceScope(Trace* trace, const char* thread, int number = 0) : outer_(detail::trace_buffer) {

@@ -1,5 +1,5 @@
 // InfoNCE, the contrastive lower bound of mutual information, with every other sample of the batch
-// as a negative and no N x N array.
+// as a negative and no N x N array (but on the CPU up to kPairKept samples).
 #pragma once
 
 #include "losses/all_pairs.h"
@@ -14,7 +14,7 @@ struct InfoNceOptions {
 
 /// losses [N]: -ln softmax_j(s_ij)[i] of the scores, or the mean of that over rows and columns. a,
 /// b [N, d] of one dtype, N, d >= 1. ln N - mean loss is the bound of I(A; B), in nats, and never
-/// exceeds ln N. Costs four products of 2 N^2 d operations for value and gradients (five on CUDA),
+/// exceeds ln N. Costs four products of 2 N^2 d operations for value and gradients,
 /// in f32 (or f64 on the CPU), or of factors rounded to bf16 where a PrecisionScope says so: unit
 /// rows after their normalisation. f32 rounds a score of magnitude L by about L 1e-7, which a
 /// temperature of 1e-4 makes 1e-3.

@@ -54,7 +54,11 @@ struct TrainCommand {
       finish();
       return report;
     } catch (...) {
-      finish();
+      try {
+        finish();
+      } catch (const std::exception& error) {  // the run's own error is the one to report
+        fmt::print(stderr, "{}\n", error.what());
+      }
       throw;
     }
   }

@@ -1,6 +1,7 @@
 #include "core/cuda/kernel_times.h"
 
 #include <cmath>
+#include <exception>
 
 #include "core/error.h"
 
@@ -11,7 +12,7 @@ void KernelTimes::attempt(Work&& work) noexcept {
   if (failed_) return;
   try {
     work();
-  } catch (const Error&) {
+  } catch (const std::exception&) {
     failed_ = true;
   }
 }

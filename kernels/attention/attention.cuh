@@ -2,9 +2,8 @@
 //
 // A warp has 16 rows of a matrix of scores (its own side: queries, or keys where a comment says
 // transposed) and all columns (a tile of the other side), in the layout of a product's result: with
-// group = lane / 4 and pair = lane % 4, element e of tile n is row group + 8 (e / 2), column 8 n +
-// 2 pair
-// + e % 2.
+// group = lane / 4 and pair = lane % 4, element e of tile n is row group + 8 (e / 2), column
+// 8 n + 2 pair + e % 2.
 #pragma once
 
 #include <limits>

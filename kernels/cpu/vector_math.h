@@ -41,7 +41,7 @@ namespace cmir::kernels::cpu {
   // it is not taken.
   const auto value = std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) +
                                           (std::bit_cast<std::uint32_t>(shifted) << 23));
-  const float high = x <= 88.72284F ? value : x * std::numeric_limits<float>::infinity();
+  const float high = x < 88.72284F ? value : x * std::numeric_limits<float>::infinity();
   return x < -87.3F ? 0.0F : high;
 }
 [[gnu::always_inline]] inline double exp(double x) { return std::exp(x); }

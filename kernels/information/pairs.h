@@ -18,8 +18,8 @@
 // on the number of threads.
 //
 // With T = BFloat16, a and b are bf16 and all else is f32, as for Gemm: scores are exact products
-// summed in f32, and the factor dS of da and db (on CUDA scale dS) is rounded to bf16, to nearest
-// even.
+// summed in f32, and the factor dS of da and db (on CUDA and AMX scale dS) is rounded to bf16, to
+// nearest even.
 #pragma once
 
 #include <algorithm>
@@ -144,7 +144,8 @@ struct PairTotals {
 ///   da = scale dS b, db = scale dS^T a; each may be null.
 /// (The gradient of ln scale is sum_i a_i . da_i, for which nothing is recomputed.) A shift is at
 /// least the largest score of its row or column but the diagonal's. The scores are recomputed once
-/// for both: three units. On the CPU no exp is below about eps^4. Bytes: 4 n d + 5 n elements,
+/// for both, unless they were kept: three units. On the CPU no exp is below about eps^4 where a
+/// tile's scores lie far apart. Bytes: 4 n d + 5 n elements,
 /// and on CUDA the band's, written once and read twice. Memory beside the results: workspace_size,
 /// on the CPU at most kPairGroups (kPairBand d + kPairRows 272) elements, on CUDA a band of dS, at
 /// most kPairBandBytes, or one tile's rows.
@@ -172,9 +173,12 @@ struct PairGradient {
     return std::max(of_cpu, bytes / static_cast<std::int64_t>(sizeof(SumOf<T>)));
   }
   double bytes() const {
-    return scores.n * (2.0 * scores.d * sizeof(T) + (2.0 * scores.d + 5) * sizeof(SumOf<T>));
+    return scores.n * (2.0 * scores.d * sizeof(T) +
+                       (2.0 * scores.d + 5 + (kept != nullptr) * scores.n) * sizeof(SumOf<T>));
   }
-  double operations() const { return (1.0 + (da != nullptr) + (db != nullptr)) * scores.unit(); }
+  double operations() const {
+    return ((kept == nullptr) + 1.0 * (da != nullptr) + (db != nullptr)) * scores.unit();
+  }
 };
 
 }  // namespace cmir::kernels

@@ -16,14 +16,18 @@ void apart(const Args& a) {
 template <class T>
 void relu_gradient(const LinearReluGradient<T>& a) {
   if (a.relu.rows == 0 || a.relu.out == 0 || a.out == 0) return apart<T>(a);
+  constexpr int kAligned = kVectorSize<float>;  // which cuBLASLt asks of a bias and its gradient
   const bool has_mask = a.relu.relu_mask != nullptr && is_one_product(a.relu) &&
+                        is_vector_aligned<kAligned>(a.dbias) &&
                         linear_product(a.relu, a.relu.bias != nullptr, true, true);
   if (!has_mask || !relu_gradient_product(a)) apart<T>(a);
 }
 
 template <class T>
 void weight_gradient(const LinearWeightGradient<T>& a) {
-  if (a.rows == 0 || a.in == 0 || a.out == 0 || !weight_gradient_product(a)) apart<T>(a);
+  const bool fused = a.rows > 0 && a.in > 0 && a.out > 0 &&
+                     is_vector_aligned<kVectorSize<float>>(a.dbias) && weight_gradient_product(a);
+  if (!fused) apart<T>(a);
 }
 
 const RegisterDevice registered{&relu_gradient<float>, &relu_gradient<BFloat16>,

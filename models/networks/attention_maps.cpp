@@ -4,7 +4,6 @@
 
 #include "autograd/arithmetic.h"
 #include "autograd/linear.h"
-#include "autograd/precision.h"
 #include "autograd/rows.h"
 #include "autograd/softmax.h"
 
@@ -34,7 +33,6 @@ void AttentionMapScope::note_self(const std::string& layer, const Variable& qkv,
 }
 
 Variable attention_probabilities(const Variable& query, const Variable& key, std::int64_t heads) {
-  const PrecisionScope precision(Precision::f32);  // as the attention's own scores
   const std::int64_t head_width = query.shape().width() / heads;
   const double scale = 1 / std::sqrt(static_cast<double>(head_width));
   std::vector<Variable> of_heads;

@@ -13,7 +13,8 @@ namespace cmir {
 /// Of one layer.
 struct AttentionMap {
   std::string layer;     ///< the prefix of its parameters: "crossmodal.text.audio.layers.0"
-  Tensor probabilities;  ///< [Tq, Tk], the mean over heads, on the CPU; each row adds to 1
+  Tensor probabilities;  ///< [Tq, Tk], the mean over heads, on the CPU; each row adds to 1 where
+                         ///< there are keys
 };
 
 /// While alive, the attention layers that this thread runs leave their maps here, in the order of

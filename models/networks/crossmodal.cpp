@@ -6,6 +6,7 @@
 #include "autograd/attention.h"
 #include "autograd/elementwise.h"
 #include "autograd/positions.h"
+#include "autograd/precision.h"
 #include "autograd/rows.h"
 #include "core/error.h"
 #include "models/networks/attention_maps.h"
@@ -168,6 +169,7 @@ TimeSteps CrossmodalFusion::changed_alike(
     const TimeSteps& x, const std::function<Variable(const Variable&)>& change) const {
   if (!x.offsets.defined()) return {change(x.rows), {}};
   const Variable& rows = x.rows;
+  const PrecisionScope exact(Precision::f32);  // attention here copies
   const auto copied_to_rows = [&](const Variable& of_samples) {
     // Attention over one key is that key's value, whatever the query: each row gets its sample's.
     const Variable query(Tensor::zeros(rows.shape(), rows.dtype(), rows.device()));

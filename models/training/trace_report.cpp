@@ -131,8 +131,7 @@ TraceSummary summarise(const Trace& trace) {
 }
 
 std::string describe(const TraceSummary& summary) {
-  if (summary.steps == 0)
-    return "no step was traced, no file written: none was left to train after the first\n";
+  if (summary.steps == 0) return "no step was traced, no file written";
   return fmt::format("{} steps traced\n{}\n{}", summary.steps, phase_table(summary).plain(),
                      kernel_table(summary).plain());
 }

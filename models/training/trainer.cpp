@@ -1,6 +1,7 @@
 #include "models/training/trainer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -262,7 +263,7 @@ class Trainer {
     const auto epoch = static_cast<std::uint32_t>(state_.epoch);
     Prefetcher prefetcher(
         [&](std::int64_t position) {
-          const bool traced = options_.trace != nullptr && options_.trace->recording();
+          const bool traced = owns_trace_ && options_.trace->recording();
           const TraceScope scope(traced ? options_.trace : nullptr, "prefetch");
           const TraceSpan span(TraceKind::op, "gather");
           return gather(data_.dataset, data_.fields,
@@ -273,6 +274,7 @@ class Trainer {
         prefetcher, [&](const Batch& batch) { return input_of(batch); }, model_->device());
     for (;;) {
       const TraceStep traced(options_.trace, state_.step + steps_pending() + 1);
+      owns_trace_ = options_.trace != nullptr && options_.trace->owned_here();
       const auto batch = batches.next();
       if (!batch) break;
       submit_step(batch->batch, batch->input);
@@ -505,6 +507,7 @@ class Trainer {
   std::optional<DeviceSteps> device_steps_;  // none on the CPU
   TrainingState state_;
   std::deque<std::int64_t> steps_under_way_;  // of each the batch's first sample; oldest first
+  std::atomic<bool> owns_trace_{false};       // then what is prefetched for this trainer is noted
   LossValues losses_;                         // of the last finished step
   std::map<std::string, Tensor> best_;
   Clock::time_point last_checkpoint_;

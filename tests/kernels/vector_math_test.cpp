@@ -105,6 +105,7 @@ TEST(VectorMath, Exp) {
                        {-1e30F, 0.0F},
                        {-kInfinity, 0.0F},
                        {88.73F, kInfinity},
+                       {88.72284F, kInfinity},
                        {1e30F, kInfinity},
                        {kInfinity, kInfinity},
                        {kNan, kNan}});

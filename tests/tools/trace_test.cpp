@@ -37,6 +37,23 @@ TEST_F(TraceCommand, WritesAFileAndTablesAndChangesNoBit) {
     EXPECT_THAT(entry.path().string(), Not(HasSubstr(".tmp-")));
 }
 
+TEST_F(TraceCommand, NotesOneOfTheSeedsThatTrainSideBySide) {
+  const Finished traced =
+      run(train_into("r", {"--seeds", "1", "2", "3", "--trace", "t.json", "--trace-steps", "8",
+                           "--set", "training.batch_size=2"}));
+  ASSERT_EQ(traced.exit_code, 0) << traced.err;
+  std::vector<std::pair<double, double>> gathers;  // begin, end
+  for (const auto& event : trace("t.json").at("traceEvents")) {
+    if (event.value("name", "") != "gather") continue;
+    const double begin = event.at("ts");
+    gathers.emplace_back(begin, begin + event.at("dur").get<double>());
+  }
+  std::ranges::sort(gathers);
+  ASSERT_GT(gathers.size(), 1U);
+  for (std::size_t i = 1; i < gathers.size(); ++i)
+    EXPECT_GE(gathers[i].first, gathers[i - 1].second - 1e-3) << "two threads in one buffer";
+}
+
 TEST_F(TraceCommand, LeavesStandardOutputToJson) {
   const Finished traced = run(train_into("r", {"--trace", "t.json", "--json"}));
   ASSERT_EQ(traced.exit_code, 0) << traced.err;
