@@ -193,7 +193,14 @@ void forward_blas(benchmark::State& state) {
 void forward(benchmark::State& state) {
   Data d(state);
   measure(
-      state, d.forward(), [&] { return agree(state, d.output, naive(d), 1e-4); }, d.work);
+      state, d.forward(),
+      [&] {
+        hand_over(state, [&] {
+          return NamedTensors{{"qkv", tensor_of(d.qkv)}, {"out.y", tensor_of(d.output)}};
+        });
+        return agree(state, d.output, naive(d), 1e-4);
+      },
+      d.work);
 }
 
 /// Not compared: the tests do that.
@@ -214,7 +221,16 @@ void backward(benchmark::State& state) {
   Data d(state);
   run(device(), d.forward());
   measure(
-      state, d.backward(), [&] { return agree(state, d.dqkv, naive_backward(d), 1e-3); }, d.work);
+      state, d.backward(),
+      [&] {
+        hand_over(state, [&] {
+          return NamedTensors{{"qkv", tensor_of(d.qkv)},
+                              {"dy", tensor_of(d.doutput)},
+                              {"out.dqkv", tensor_of(d.dqkv)}};
+        });
+        return agree(state, d.dqkv, naive_backward(d), 1e-3);
+      },
+      d.work);
 }
 
 const Table kTable = {

@@ -237,13 +237,16 @@ const Table kScores = {
 const Table kTable = {
     {"samples", "width"}, {{130, 64}, {1024, 128}, {4096, 128}}, {{1 << 13, 128}}};
 const Table kPairs = {{"samples", "width"}, {{1024, 128}}};
+const Table kScorePairs = {{"samples", "width"}, {{130, 64}, {1024, 128}}};
 const Register registered{{
     kernel<GaussianScoresForward<float>>(kScores, gaussian_scores_forward),
+    reference<GaussianScoresForward<float>>(kScorePairs, gaussian_scores_forward),
     kernel<LeaveOneOutForward<float>>(kTable, leave_one_out_forward),
     peer<LeaveOneOutForward<float>>("naive", kPairs, value_of_pairs),
     kernel<LeaveOneOutBackward<float>>(kTable, leave_one_out_backward),
     peer<LeaveOneOutBackward<float>>("naive", kPairs, gradients_of_all_pairs),
     kernel<GaussianScoresBackward<float>>(kScores, gaussian_scores_backward),
+    reference<GaussianScoresBackward<float>>(kScorePairs, gaussian_scores_backward),
 }};
 
 }  // namespace
