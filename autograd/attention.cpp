@@ -1,229 +1,409 @@
 #include "autograd/attention.h"
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
 
+#include "autograd/attention_problem.h"
+#include "autograd/elementwise.h"
 #include "autograd/gradcheck.h"
-#include "autograd/sequences.h"
-#include "kernels/attention/attention.h"
+#include "autograd/precision.h"
+#include "autograd/rows.h"
 
 namespace cmir::ops {
 namespace {
 
+using namespace attention_detail;
+
 constexpr std::int64_t kMostKeys = std::int64_t{1} << 24;  // the dropout counter's room for a key
 
-/// Everything of the problem but its three pointers and strides.
-template <class T>
-kernels::AttentionProblem<T> problem_of(std::string_view op, const Sequences& queries,
-                                        const Sequences& keys, std::int64_t width,
-                                        std::int64_t heads, const AttentionOptions& options) {
-  require(heads >= 1 && width >= 1 && width % heads == 0, op,
-          "width {} does not divide into {} heads", width, heads);
-  require(queries.samples == keys.samples, op, "query_offsets hold {} samples, key_offsets {}",
-          queries.samples, keys.samples);
-  require(options.dropout >= 0 && options.dropout < 1, op, "dropout must be in [0, 1), got {}",
+void check_options(const AttentionOptions& options) {
+  require(options.dropout >= 0 && options.dropout < 1, kName, "dropout must be in [0, 1), got {}",
           options.dropout);
-  require(std::isfinite(options.scale) && options.scale >= 0, op,
+  require(std::isfinite(options.scale) && options.scale >= 0, kName,
           "scale must be positive, or 0 for its default; got {}", options.scale);
-  require(options.dropout == 0 || keys.longest <= kMostKeys, op,
-          "dropout numbers at most {} keys, a sample has {}", kMostKeys, keys.longest);
-  const std::int64_t head_width = width / heads;
-  const double scale =
-      options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(head_width));
-  kernels::AttentionProblem<T> p{};
-  p.query_offsets = queries.offsets;
-  p.key_offsets = keys.offsets;
-  p.samples = queries.samples;
-  p.heads = heads;
-  p.head_width = head_width;
-  p.most_queries = queries.longest;
-  p.most_keys = keys.longest;
-  p.scale = static_cast<T>(scale);
-  p.causal = options.causal;
-  p.dropout = static_cast<float>(options.dropout);
-  p.stream = options.stream;
-  return p;
 }
 
-/// Runs forward and, when recording, saves output and log-sum-exp at the end of what is saved.
-template <class T>
-Tensor run_forward(OpContext& context, const kernels::AttentionProblem<T>& p, std::int64_t rows,
-                   Device device) {
-  Tensor output = Tensor::empty({rows, p.width()}, dtype_of<T>, device);
-  Tensor log_sum_exp = Tensor::empty({rows, p.heads}, dtype_of<T>, device);
-  Tensor workspace = Tensor::empty({kernels::attention_forward_workspace(p)}, dtype_of<T>, device);
-  kernels::run(output.device(), kernels::AttentionForward<T>{p, output.mutable_data<T>(),
-                                                             log_sum_exp.mutable_data<T>(),
-                                                             workspace.mutable_data<T>()});
-  if (context.recording()) {
-    context.save(output);
-    context.save(log_sum_exp);
-  }
-  return output;
+/// Calls f(first, last) for as many of `count` problems at a time as a kernel takes.
+template <class F>
+void for_each_call(std::int64_t count, F&& f) {
+  for (std::int64_t first = 0; first < count; first += kernels::kAttentionProblems)
+    f(first, std::min<std::int64_t>(count, first + kernels::kAttentionProblems));
 }
 
-template <class T>
-void run_backward(const kernels::AttentionProblem<T>& p, const Tensor& output,
-                  const Tensor& log_sum_exp, const Tensor& doutput, T* dquery, T* dkey, T* dvalue) {
-  Tensor workspace =
-      Tensor::empty({kernels::attention_backward_workspace(p)}, dtype_of<T>, output.device());
-  kernels::run(output.device(), kernels::AttentionBackward<T>{
-                                    p, output.data<T>(), log_sum_exp.data<T>(), doutput.data<T>(),
-                                    dquery, dkey, dvalue, workspace.mutable_data<T>()});
+template <class Args>
+Tensor workspace_of(std::int64_t elements, Args& args, Device device) {
+  using Sum = std::remove_pointer_t<decltype(args.workspace)>;
+  Tensor workspace = Tensor::empty({elements}, dtype_of<Sum>, device);
+  args.workspace = workspace.mutable_data<Sum>();
+  return workspace;
 }
 
+Tensor rows_by(bool padded, const Shape& shape, DType dtype, Device device) {
+  return padded ? Tensor::zeros(shape, dtype, device) : Tensor::empty(shape, dtype, device);
+}
+
+/// All problems of a group. An op has one output, so the tape sees a value without elements, of
+/// which each problem's output is made by an AttentionOutput. That op's backward leaves its
+/// gradient here; this one's, which comes after theirs, runs them together.
 struct Attention {
-  static constexpr std::string_view name = "attention";
-  Tensor query_offsets, key_offsets;
+  static constexpr std::string_view name = kName;
+  struct Attributes {
+    std::int64_t projections;
+    AttentionOptions options;  ///< without the bias
+    bool has_bias;
+  };
+  std::vector<Attributes> problems;
   std::int64_t heads;
-  AttentionOptions options;
+  std::shared_ptr<std::vector<Tensor>> doutputs;
+  Precision precision = current_precision();
+
+  Problem saved_problem(const OpContext& context, std::size_t i, std::size_t& at) const {
+    Problem tensors;
+    for (std::int64_t k = 0; k < problems[i].projections; ++k)
+      tensors.projections.push_back(context.saved(at++));
+    tensors.bias = context.saved(at++);
+    tensors.query_bounds = context.saved(at++);
+    tensors.key_bounds = context.saved(at++);
+    return tensors;
+  }
+
+  std::vector<Tensor> forward(OpContext& context, std::vector<Problem>& tensors) const {
+    std::vector<Tensor> outputs, log_sum_exps;
+    for (Problem& problem : tensors) {
+      for (Tensor& x : problem.projections) x = as_factor(name, x, precision);
+    }
+    dispatch_factor(tensors.front().query().dtype(), name, [&]<class T>() {
+      for_each_call(std::ssize(tensors), [&](std::int64_t first, std::int64_t last) {
+        run_forward<T>({tensors.data() + first, tensors.data() + last}, first, outputs,
+                       log_sum_exps);
+      });
+    });
+    if (!context.recording()) return outputs;
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      for (const Tensor& x : tensors[i].projections) context.save(x);
+      for (const Tensor& x : {tensors[i].bias, tensors[i].query_bounds, tensors[i].key_bounds,
+                              outputs[i], log_sum_exps[i]})
+        context.save(x);
+    }
+    return outputs;
+  }
 
   template <class T>
-  kernels::AttentionProblem<T> problem(const Tensor& query, const Tensor& key, const Tensor& value,
-                                       const Tensor& query_bounds, const Tensor& key_bounds) const {
-    auto p = problem_of<T>(name, check_sequences(name, query_bounds, query),
-                           check_sequences(name, key_bounds, key), query.size(1), heads, options);
-    p.query = query.data<T>();
-    p.key = key.data<T>();
-    p.value = value.data<T>();
-    p.query_stride = p.key_stride = p.value_stride = query.size(1);
-    return p;
-  }
-
-  Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
-    const Tensor &query = inputs[0], &key = inputs[1], &value = inputs[2];
-    require(query.rank() == 2 && key.rank() == 2 && key.size(1) == query.size(1) &&
-                key.shape() == value.shape() && key.dtype() == query.dtype() &&
-                value.dtype() == query.dtype(),
-            name,
-            "needs query [query rows, width], key and value [key rows, width] of one dtype, got "
-            "{}, {}, {}",
-            query.describe(), key.describe(), value.describe());
-    if (context.recording()) {
-      for (const Tensor& tensor : {query, key, value, query_offsets, key_offsets})
-        context.save(tensor);
+  void run_forward(std::span<const Problem> tensors, std::int64_t first,
+                   std::vector<Tensor>& outputs, std::vector<Tensor>& log_sum_exps) const {
+    using Sum = SumOf<T>;
+    kernels::AttentionForward<T> args{.count = static_cast<int>(tensors.size()),
+                                      .tf32 = precision == Precision::tf32};
+    std::vector<Rows> rows;  // holds what the kernel reads
+    const Device device = tensors.front().query().device();
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      const Problem& problem = tensors[i];
+      const Rows queries(problem.query_bounds, problem.query()),
+          keys(problem.key_bounds, problem.key());
+      const AttentionOptions& options = problems[static_cast<std::size_t>(first) + i].options;
+      check_lengths(queries, keys, problem.bias, options);
+      const std::int64_t count = problem.query().size(0);
+      outputs.push_back(rows_by(queries.padded, {count, problem.width()}, dtype_of<Sum>, device));
+      log_sum_exps.push_back(Tensor::empty({count, heads}, dtype_of<Sum>, device));
+      args.items[i] = {kernel_problem<T>(problem, queries, keys, heads, options),
+                       outputs.back().mutable_data<Sum>(), log_sum_exps.back().mutable_data<Sum>()};
+      rows.insert(rows.end(), {queries, keys});
     }
-    return dispatch_float(query.dtype(), name, [&]<class T>() {
-      return run_forward(context, problem<T>(query, key, value, query_offsets, key_offsets),
-                         query.size(0), query.device());
+    const Tensor workspace = workspace_of(kernels::attention_forward_workspace(args), args, device);
+    kernels::run(device, args);
+  }
+
+  void check_lengths(const Rows& queries, const Rows& keys, const Tensor& bias,
+                     const AttentionOptions& options) const {
+    require(queries.samples == keys.samples, name, "query_offsets hold {} samples, key_offsets {}",
+            queries.samples, keys.samples);
+    require(options.dropout == 0 || keys.longest <= kMostKeys, name,
+            "dropout numbers at most {} keys, a sample has {}", kMostKeys, keys.longest);
+    if (!bias.defined()) return;
+    require(bias.rank() == 3 && bias.size(0) == heads && bias.size(1) >= queries.longest &&
+                bias.size(2) >= keys.longest,
+            name, "needs a bias [{} heads, {} queries or more, {} keys or more], got {}", heads,
+            queries.longest, keys.longest, bias.describe());
+  }
+
+  Gradients backward(const OpContext& context, const Tensor&) const {
+    Gradients gradients;
+    std::vector<Work> works;
+    std::size_t at = 0, input = 0;
+    for (std::size_t i = 0; i < problems.size(); ++i) {
+      Work work{i, saved_problem(context, i, at)};
+      work.output = context.saved(at++);
+      work.log_sum_exp = context.saved(at++);
+      work.doutput = std::exchange((*doutputs)[i], Tensor());
+      work.first_input = input;
+      input += problems[i].projections + (problems[i].has_bias ? 1 : 0);
+      work.wants_dbias = problems[i].has_bias && context.needs_gradient(input - 1);
+      gradients.resize(input);
+      if (!work.doutput.defined()) continue;  // this output was not used
+      work.doutput = as_factor(name, work.doutput, precision);
+      works.push_back(std::move(work));
+    }
+    dispatch_factor(works.front().tensors.query().dtype(), name, [&]<class T>() {
+      for_each_call(std::ssize(works), [&](std::int64_t first, std::int64_t last) {
+        run_backward<T>({works.data() + first, works.data() + last}, gradients);
+      });
     });
+    return gradients;
   }
 
-  Gradients backward(const OpContext& context, const Tensor& doutput) const {
-    const Tensor &query = context.saved(0), &key = context.saved(1), &value = context.saved(2);
-    Tensor dquery = Tensor::empty(query.shape(), query.dtype(), query.device());
-    Tensor dkey = Tensor::empty(key.shape(), key.dtype(), key.device());
-    Tensor dvalue = Tensor::empty(key.shape(), key.dtype(), key.device());
-    dispatch_float(query.dtype(), name, [&]<class T>() {
-      run_backward(problem<T>(query, key, value, context.saved(3), context.saved(4)),
-                   context.saved(5), context.saved(6), doutput, dquery.mutable_data<T>(),
-                   dkey.mutable_data<T>(), dvalue.mutable_data<T>());
-    });
-    return {dquery, dkey, dvalue};
-  }
-
-  static std::vector<GradientCase> gradient_cases() {
-    const auto with = [](std::vector<std::int64_t> queries, std::vector<std::int64_t> keys,
-                         std::int64_t count, AttentionOptions attributes) {
-      return [q = Tensor::from(queries, {static_cast<std::int64_t>(queries.size())}),
-              k = Tensor::from(keys, {static_cast<std::int64_t>(keys.size())}), count,
-              attributes](std::span<const Variable> v) {
-        return attention(v[0], v[v.size() > 1 ? 1 : 0], v[v.size() > 1 ? 2 : 0], q, k, count,
-                         attributes);
-      };
-    };
-    const auto inputs = [](std::int64_t queries, std::int64_t keys, std::int64_t width) {
-      return std::vector<Tensor>{random_normal({queries, width}, 1),
-                                 random_normal({keys, width}, 2), random_normal({keys, width}, 3)};
-    };
-    return {
-        {"3, 0, 1, 2 queries, 2, 1, 0, 4 keys", inputs(6, 7, 4),
-         with({0, 3, 3, 4, 6}, {0, 2, 3, 3, 7}, 2, {})},
-        {"causal, more keys than queries", inputs(3, 5, 3),
-         with({0, 3}, {0, 5}, 1, {.causal = true})},
-        {"causal, more queries than keys", inputs(5, 3, 3),
-         with({0, 5}, {0, 3}, 3, {.causal = true})},
-        {"dropout", inputs(4, 6, 4),
-         with({0, 1, 4}, {0, 1, 6}, 2, {.scale = 0.3, .dropout = 0.4, .stream = {.seed = 5}})},
-        {"logits in the hundreds", inputs(2, 3, 2), with({0, 2}, {0, 3}, 1, {.scale = 100}), 1e-4},
-        {"one row", inputs(1, 1, 5), with({0, 1}, {0, 1}, 1, {})},
-        {"one input as query, key and value",
-         {random_normal({5, 4}, 1)},
-         with({0, 2, 5}, {0, 2, 5}, 2, {})},
-        {"two tiles of queries", inputs(98, 2, 1), with({0, 98}, {0, 2}, 1, {})}};
-  }
-};
-
-struct SelfAttention {
-  static constexpr std::string_view name = "self_attention";
-  Tensor offsets;
-  std::int64_t heads;
-  AttentionOptions options;
+  /// One problem's backward.
+  struct Work {
+    std::size_t problem;
+    Problem tensors;
+    Tensor output = {}, log_sum_exp = {}, doutput = {};
+    std::size_t first_input = 0;  ///< among the op's inputs
+    bool wants_dbias = false;
+  };
 
   template <class T>
-  kernels::AttentionProblem<T> problem(const Tensor& qkv, const Tensor& bounds) const {
-    const Sequences sequences = check_sequences(name, bounds, qkv);
-    const std::int64_t width = qkv.size(1) / 3;
-    auto p = problem_of<T>(name, sequences, sequences, width, heads, options);
-    p.query = qkv.data<T>();
-    p.key = p.query + width;
-    p.value = p.key + width;
-    p.query_stride = p.key_stride = p.value_stride = qkv.size(1);
-    return p;
+  void run_backward(std::span<const Work> works, Gradients& gradients) const {
+    using Sum = SumOf<T>;
+    kernels::AttentionBackward<T> args{.count = static_cast<int>(works.size()),
+                                       .tf32 = precision == Precision::tf32};
+    std::vector<Rows> rows;  // holds what the kernel reads
+    const Device device = works.front().output.device();
+    for (std::size_t i = 0; i < works.size(); ++i) {
+      const Work& work = works[i];
+      const Problem& tensors = work.tensors;
+      const Rows queries(tensors.query_bounds, tensors.query()),
+          keys(tensors.key_bounds, tensors.key());
+      std::vector<Tensor> dprojections;
+      for (const Tensor& x : tensors.projections) {
+        dprojections.push_back(
+            rows_by(queries.padded || keys.padded, x.shape(), dtype_of<Sum>, device));
+      }
+      const std::int64_t width = tensors.width();
+      args.items[i] = {
+          kernel_problem<T>(tensors, queries, keys, heads, problems[work.problem].options),
+          work.output.data<Sum>(),
+          work.log_sum_exp.data<Sum>(),
+          work.doutput.data<T>(),
+          Problem::first_element<Sum>(dprojections, 0, width),
+          Problem::first_element<Sum>(dprojections, 1, width),
+          Problem::first_element<Sum>(dprojections, 2, width)};
+      if (work.wants_dbias) {
+        Tensor dbias = Tensor::empty(tensors.bias.shape(), dtype_of<Sum>, device);
+        args.items[i].dbias = dbias.mutable_data<Sum>();
+        gradients[work.first_input + dprojections.size()] = dbias;
+      }
+      std::ranges::move(dprojections,
+                        gradients.begin() + static_cast<std::ptrdiff_t>(work.first_input));
+      rows.insert(rows.end(), {queries, keys});
+    }
+    const Tensor workspace =
+        workspace_of(kernels::attention_backward_workspace(args), args, device);
+    kernels::run(device, args);
   }
 
-  Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
-    const Tensor& qkv = inputs[0];
-    require(qkv.rank() == 2 && qkv.size(1) % 3 == 0, name, "needs qkv [rows, 3 width], got {}",
-            qkv.describe());
-    if (context.recording()) {
-      context.save(qkv);
-      context.save(offsets);
-    }
-    return dispatch_float(qkv.dtype(), name, [&]<class T>() {
-      return run_forward(context, problem<T>(qkv, offsets), qkv.size(0), qkv.device());
-    });
-  }
+  static std::vector<GradientCase> gradient_cases();
+};
+
+/// One problem's output.
+struct AttentionOutput {
+  static constexpr std::string_view name = "attention_output";
+  std::shared_ptr<std::vector<Tensor>> doutputs;
+  std::size_t problem;
 
   Gradients backward(const OpContext& context, const Tensor& doutput) const {
-    const Tensor& qkv = context.saved(0);
-    Tensor dqkv = Tensor::empty(qkv.shape(), qkv.dtype(), qkv.device());
-    dispatch_float(qkv.dtype(), name, [&]<class T>() {
-      const auto p = problem<T>(qkv, context.saved(1));
-      T* dquery = dqkv.mutable_data<T>();
-      run_backward(p, context.saved(2), context.saved(3), doutput, dquery, dquery + p.width(),
-                   dquery + 2 * p.width());
-    });
-    return {dqkv};
+    require(!(*doutputs)[problem].defined(), name,
+            "an earlier backward() over this graph broke off; run forward again");
+    (*doutputs)[problem] = doutput;
+    return {context.saved(0)};
   }
-
-  static std::vector<GradientCase> gradient_cases() {
-    const auto with = [](std::vector<std::int64_t> bounds, std::int64_t count,
-                         AttentionOptions attributes) {
-      return [offsets = Tensor::from(bounds, {static_cast<std::int64_t>(bounds.size())}), count,
-              attributes](std::span<const Variable> v) {
-        return self_attention(v[0], offsets, count, attributes);
-      };
-    };
-    return {
-        {"samples of 3, 0, 1, 2 rows", {random_normal({6, 12}, 1)}, with({0, 3, 3, 4, 6}, 2, {})},
-        {"causal with dropout",
-         {random_normal({5, 9}, 1)},
-         with({0, 5}, 3, {.causal = true, .dropout = 0.3, .stream = {.seed = 3}})},
-        {"no rows", {random_normal({0, 6}, 1)}, with({0, 0}, 1, {})}};
-  }
+  static std::vector<GradientCase> gradient_cases();
 };
+
+/// The variables that the tape sees as the op's inputs, problem by problem.
+std::vector<Variable> inputs_of(std::span<const AttentionInput> inputs) {
+  std::vector<Variable> variables;
+  for (const AttentionInput& input : inputs) {
+    for (const Variable& x : {input.query, input.key, input.value, input.options.bias})
+      if (x.defined()) variables.push_back(x);
+  }
+  return variables;
+}
+
+Problem tensors_of(const AttentionInput& input, std::int64_t heads) {
+  Problem tensors{{}, input.options.bias.value(), input.query_offsets, input.key_offsets};
+  for (const Variable& x : {input.query, input.key, input.value})
+    if (x.defined()) tensors.projections.push_back(x.value());
+  require(input.query.defined() && (input.key.defined() || !input.value.defined()), kName,
+          "needs a query, and a key where there is a value");
+  tensors.check(heads);
+  check_options(input.options);
+  return tensors;
+}
+
+void check_group(std::span<const AttentionInput> inputs, std::span<const Problem> tensors) {
+  require(!inputs.empty(), kName, "needs at least one problem");
+  const auto same_draws = [&](std::size_t i, std::size_t j) {
+    const AttentionOptions &a = inputs[i].options, &b = inputs[j].options;
+    return a.dropout > 0 && b.dropout > 0 && a.stream.seed == b.stream.seed &&
+           a.stream.site == b.stream.site && a.stream.step == b.stream.step &&
+           a.stream.counter == b.stream.counter;
+  };
+  for (std::size_t i = 1; i < tensors.size(); ++i) {
+    require(tensors[i].width() == tensors[0].width() &&
+                tensors[i].query().dtype() == tensors[0].query().dtype(),
+            kName, "problem {} has queries {} of width {}, problem 0 {} of width {}", i,
+            tensors[i].query().describe(), tensors[i].width(), tensors[0].query().describe(),
+            tensors[0].width());
+    for (std::size_t j = 0; j < i; ++j)
+      require(!same_draws(i, j), kName, "problems {} and {} have dropout of one random stream", j,
+              i);
+  }
+}
+
+Tensor int_tensor(const std::vector<std::int64_t>& values) {
+  return Tensor::from(values, {static_cast<std::int64_t>(values.size())});
+}
+
+std::vector<GradientCase> Attention::gradient_cases() {
+  const auto with = [](const std::vector<std::int64_t>& queries,
+                       const std::vector<std::int64_t>& keys, std::int64_t count,
+                       AttentionOptions attributes) {
+    return [q = int_tensor(queries), k = int_tensor(keys), count,
+            attributes](std::span<const Variable> v) mutable {
+      if (v.size() == 4) attributes.bias = v[3];
+      return attention(v[0], v[v.size() > 1 ? 1 : 0], v[v.size() > 1 ? 2 : 0], q, k, count,
+                       attributes);
+    };
+  };
+  const auto inputs = [](std::int64_t queries, std::int64_t keys, std::int64_t width) {
+    return std::vector<Tensor>{random_normal({queries, width}, 1), random_normal({keys, width}, 2),
+                               random_normal({keys, width}, 3)};
+  };
+  const auto biased = [&](std::int64_t queries, std::int64_t keys, std::int64_t width,
+                          const Shape& shape) {
+    auto tensors = inputs(queries, keys, width);
+    tensors.push_back(random_normal(shape, 4));
+    return tensors;
+  };
+  const auto self = [](const std::vector<std::int64_t>& bounds, std::int64_t count,
+                       AttentionOptions attributes) {
+    return [offsets = int_tensor(bounds), count, attributes](std::span<const Variable> v) {
+      return self_attention(v[0], offsets, count, attributes);
+    };
+  };
+  return {
+      {"3, 0, 1, 2 queries, 2, 1, 0, 4 keys", inputs(6, 7, 4),
+       with({0, 3, 3, 4, 6}, {0, 2, 3, 3, 7}, 2, {})},
+      {"causal, more keys than queries", inputs(3, 5, 3),
+       with({0, 3}, {0, 5}, 1, {.causal = true})},
+      {"causal, more queries than keys", inputs(5, 3, 3),
+       with({0, 5}, {0, 3}, 3, {.causal = true})},
+      {"dropout", inputs(4, 6, 4),
+       with({0, 1, 4}, {0, 1, 6}, 2, {.scale = 0.3, .dropout = 0.4, .stream = {.seed = 5}})},
+      {"logits in the hundreds", inputs(2, 3, 2), with({0, 2}, {0, 3}, 1, {.scale = 100}), 1e-4},
+      {"one row", inputs(1, 1, 5), with({0, 1}, {0, 1}, 1, {})},
+      {"one input as query, key and value",
+       {random_normal({5, 4}, 1)},
+       with({0, 2, 5}, {0, 2, 5}, 2, {})},
+      {"two tiles of queries", inputs(98, 2, 1), with({0, 98}, {0, 2}, 1, {})},
+      {"bias, larger than the samples", biased(5, 6, 4, {2, 4, 5}),
+       with({0, 3, 3, 5}, {0, 2, 4, 6}, 2, {})},
+      {"bias, causal with dropout", biased(5, 7, 3, {1, 3, 4}),
+       with({0, 3, 5}, {0, 4, 7}, 1, {.causal = true, .dropout = 0.3, .stream = {.seed = 8}})},
+      {"qkv, samples of 3, 0, 1, 2 rows",
+       {random_normal({6, 12}, 1)},
+       self({0, 3, 3, 4, 6}, 2, {})},
+      {"qkv, causal with dropout",
+       {random_normal({5, 9}, 1)},
+       self({0, 5}, 3, {.causal = true, .dropout = 0.3, .stream = {.seed = 3}})},
+      {"no rows", {random_normal({0, 6}, 1)}, self({0, 0}, 1, {})}};
+}
+
+/// Nine problems, so two calls of the kernel: query with key and value side by side, padded rows, a
+/// bias that two share, and an output that nobody uses.
+std::vector<GradientCase> AttentionOutput::gradient_cases() {
+  const auto pairs = [](std::span<const Variable> v) {
+    const Tensor q = int_tensor({0, 2, 5}), k = int_tensor({0, 4, 6});
+    const Tensor padded = padded_rows(int_tensor({1, 2}), 3);
+    std::vector<AttentionInput> inputs;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      inputs.push_back({v[0], v[1], {}, q, k, {.bias = v[3]}});
+      inputs.push_back({v[0], v[1], {}, q, k, {.dropout = 0.2, .stream = {.seed = i}}});
+      inputs.push_back({v[2], {}, {}, padded, padded, {.causal = true}});
+    }
+    const auto outputs = attention_group(inputs, 2);
+    Variable sum = add(outputs[0], multiply(outputs[1], outputs[3]));
+    for (std::size_t i : {4, 6, 7}) sum = add(sum, outputs[i]);
+    return concat({sum, slice_rows(add(outputs[2], outputs[8]), 0, 5)});
+  };
+  return {{"nine problems",
+           {random_normal({5, 4}, 1), random_normal({6, 8}, 2), random_normal({6, 12}, 3),
+            random_normal({2, 3, 4}, 4)},
+           pairs}};
+}
 
 }  // namespace
+
+std::vector<Variable> attention_group(std::span<const AttentionInput> inputs, std::int64_t heads) {
+  Attention op{{}, heads, std::make_shared<std::vector<Tensor>>(inputs.size())};
+  std::vector<Problem> tensors;
+  for (const AttentionInput& input : inputs) {
+    tensors.push_back(tensors_of(input, heads));
+    op.problems.push_back(
+        {std::ssize(tensors.back().projections), input.options, input.options.bias.defined()});
+    op.problems.back().options.bias = {};
+  }
+  check_group(inputs, tensors);
+  const std::vector<Variable> variables = inputs_of(inputs);
+  std::vector<Tensor> values;
+  for (const Variable& x : variables) values.push_back(x.value());
+  check_one_device(kName, values);
+  OpContext context = context_of(variables);
+  const std::vector<Tensor> outputs = [&] {
+    const Range range(kName);
+    return op.forward(context, tensors);
+  }();
+  const auto doutputs = op.doutputs;
+  const Tensor nothing = Tensor::empty({0}, outputs[0].dtype(), outputs[0].device());
+  const Variable group = record_op(std::move(op), std::move(context), nothing, variables);
+  std::vector<Variable> results;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    OpContext of_output = context_of({&group, 1});
+    if (of_output.recording()) of_output.save(nothing);
+    results.push_back(
+        record_op(AttentionOutput{doutputs, i}, std::move(of_output), outputs[i], {&group, 1}));
+  }
+  return results;
+}
 
 Variable attention(const Variable& query, const Variable& key, const Variable& value,
                    const Tensor& query_offsets, const Tensor& key_offsets, std::int64_t heads,
                    const AttentionOptions& options) {
-  return apply_op(Attention{query_offsets, key_offsets, heads, options}, {query, key, value});
+  const AttentionInput input{query, key, value, query_offsets, key_offsets, options};
+  return attention_group({&input, 1}, heads).front();
 }
 
 Variable self_attention(const Variable& qkv, const Tensor& offsets, std::int64_t heads,
                         const AttentionOptions& options) {
-  return apply_op(SelfAttention{offsets, heads, options}, {qkv});
+  const AttentionInput input{qkv, {}, {}, offsets, offsets, options};
+  return attention_group({&input, 1}, heads).front();
+}
+
+Tensor padded_rows(const Tensor& lengths, std::int64_t longest) {
+  using attention_detail::kName;
+  require(lengths.defined() && lengths.dtype() == DType::i64 && lengths.rank() == 1, kName,
+          "needs lengths i64[samples]");
+  const auto count = lengths.span<std::int64_t>();
+  const std::int64_t samples = lengths.numel();
+  Tensor rows = Tensor::empty({2, samples}, DType::i64);
+  const auto at = rows.mutable_span<std::int64_t>();
+  for (std::int64_t s = 0; s < samples; ++s) {
+    require(count[s] >= 0 && count[s] <= longest, kName, "sample {} has {} rows, padded to {}", s,
+            count[s], longest);
+    at[s] = s * longest;
+    at[samples + s] = s * longest + count[s];
+  }
+  return rows;
 }
 
 }  // namespace cmir::ops

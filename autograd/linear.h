@@ -1,6 +1,8 @@
 // Linear layer with bias, activation and dropout.
 #pragma once
 
+#include <vector>
+
 #include "autograd/tape.h"
 #include "kernels/dropout/dropout.h"
 #include "kernels/elementwise/activation.h"
@@ -19,5 +21,16 @@ namespace cmir::ops {
 /// mask's p and stream would; a p of 0, in evaluation too, is no dropout.
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {},
                 Activation activation = Activation::none, const DropoutMask& dropout = {});
+
+struct LinearLayer {
+  Variable weight;  ///< [out, in]
+  Variable bias;    ///< [out], or undefined in every layer
+};
+
+/// Linear layers with relu between them, and activation and dropout behind the last. As linear()
+/// of each, but for its gradients: the relu and the bias gradient of a layer are part of the
+/// product that comes before them in backward (kernels/matrix/linear_backward.h).
+Variable mlp(const Variable& x, const std::vector<LinearLayer>& layers,
+             Activation activation = Activation::none, const DropoutMask& dropout = {});
 
 }  // namespace cmir::ops

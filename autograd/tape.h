@@ -16,6 +16,7 @@
 
 #include "core/range.h"
 #include "core/tensor.h"
+#include "core/trace_span.h"
 
 namespace cmir {
 
@@ -185,6 +186,7 @@ class OpNode final : public Node {
             "its graph was already used by backward(), which freed what forward saved; run forward "
             "again, or pass retain_graph = true to the first backward()");
     const Range range(Op::name);
+    const TraceSpan span(TraceKind::op, Op::name.data());
     if constexpr (requires { op_.backward(context_, output_gradient, Tensor()); }) {
       Node* input = inputs()[0].get();
       return op_.backward(context_, output_gradient,
@@ -231,6 +233,7 @@ Variable apply_op(Op op, std::span<const Variable> inputs) {
   OpContext context = context_of(inputs);
   Tensor value = [&] {
     const Range range(Op::name);
+    const TraceSpan span(TraceKind::op, Op::name.data());
     return op.forward(context, values);
   }();
   return record_op(std::move(op), std::move(context), std::move(value), inputs);

@@ -1,8 +1,9 @@
 // Attention against plain loops, and against whole score matrices with two BLAS products per
-// (sample, head).
+// (sample, head). torch_attention.py times it beside PyTorch.
 #include "kernels/attention/attention.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "bench/harness.h"
 #include "kernels/matrix/gemm.h"
@@ -12,72 +13,82 @@ namespace {
 
 using namespace bench;
 
+/// Queries of one projection over keys and values of another, side by side. Variant "group": the
+/// same problem six times, as for all directed pairs of three modalities.
+template <class T>
 struct Data {
-  std::int64_t samples, length, heads, width;
-  Array<std::int64_t> offsets;
-  Array<float> qkv, doutput, output, log_sum_exp, dqkv, workspace;
-  AttentionProblem<float> problem;
+  using Sum = SumOf<T>;
+  std::int64_t samples, queries, keys, heads, width, total;
+  int count;
+  Array<std::int64_t> query_offsets, key_offsets;
+  Array<T> query, key_value, doutput;
+  Array<Sum> output, log_sum_exp, dquery, dkey_value, workspace;
+  AttentionProblem<T> problem;
   AttentionWork work;
 
-  explicit Data(benchmark::State& state)
+  explicit Data(benchmark::State& state, int problems = 1)
       : samples(state.range(0)),
-        length(state.range(1)),
-        heads(state.range(2)),
-        width(state.range(3)),
-        offsets(even_offsets(samples, length)),
-        qkv(normals(samples * length * 3 * heads * width, 1)),
-        doutput(normals(samples * length * heads * width, 2)),
-        output(samples * length * heads * width),
-        log_sum_exp(samples * length * heads),
-        dqkv(qkv.size()) {
-    const std::int64_t total = heads * width;
-    problem = {qkv.data(),
-               qkv.data() + total,
-               qkv.data() + 2 * total,
-               3 * total,
-               3 * total,
-               3 * total,
-               offsets.data(),
-               offsets.data(),
-               samples,
-               heads,
-               width,
-               length,
-               length,
-               1 / std::sqrt(static_cast<float>(width))};
-    workspace = Array<float>(
-        std::max(attention_forward_workspace(problem), attention_backward_workspace(problem)));
-    work = AttentionWork::of(&offsets[0], &offsets[0], samples);
+        queries(state.range(1)),
+        keys(state.range(2)),
+        heads(state.range(3)),
+        width(state.range(4)),
+        total(heads * width),
+        count(problems),
+        query_offsets(even_offsets(samples, queries)),
+        key_offsets(even_offsets(samples, keys)),
+        query(normals_of<T>(samples * queries * total, 1)),
+        key_value(normals_of<T>(samples * keys * 2 * total, 2)),
+        doutput(normals_of<T>(samples * queries * total, 3)),
+        output(count * samples * queries * total),
+        log_sum_exp(count * samples * queries * heads),
+        dquery(count * query.size()),
+        dkey_value(count * key_value.size()) {
+    problem = {.query = query.data(),
+               .key = key_value.data(),
+               .value = key_value.data() + total,
+               .query_stride = total,
+               .key_stride = 2 * total,
+               .value_stride = 2 * total,
+               .query_begins = query_offsets.data(),
+               .query_ends = query_offsets.data() + 1,
+               .key_begins = key_offsets.data(),
+               .key_ends = key_offsets.data() + 1,
+               .samples = samples,
+               .heads = heads,
+               .head_width = width,
+               .most_queries = queries,
+               .most_keys = keys,
+               .scale = 1 / std::sqrt(static_cast<float>(width))};
+    workspace = Array<Sum>(
+        std::max(attention_forward_workspace(forward()), attention_backward_workspace(backward())));
+    work = AttentionWork::of(&query_offsets[0], &key_offsets[0], samples);
+    work.rows *= count;
+    work.pairs *= count;
   }
-  AttentionForward<float> forward() {
-    return {problem, output.data(), log_sum_exp.data(), workspace.data()};
+  AttentionForward<T> forward() {
+    AttentionForward<T> args{.count = count, .workspace = workspace.data()};
+    for (int i = 0; i < count; ++i) {
+      args.items[i] = {problem, output.data() + i * query.size(),
+                       log_sum_exp.data() + i * samples * queries * heads};
+    }
+    return args;
   }
-  AttentionBackward<float> backward() {
-    float* dquery = dqkv.data();
-    return {problem,
-            output.data(),
-            log_sum_exp.data(),
-            doutput.data(),
-            dquery,
-            dquery + problem.width(),
-            dquery + 2 * problem.width(),
-            workspace.data()};
+  AttentionBackward<T> backward() {
+    AttentionBackward<T> args{.count = count, .workspace = workspace.data()};
+    const auto forward_args = forward();
+    for (int i = 0; i < count; ++i) {
+      const auto& item = forward_args.items[i];
+      Sum* dkey = dkey_value.data() + i * key_value.size();
+      args.items[i] = {
+          problem, item.output, item.log_sum_exp, doutput.data(), dquery.data() + i * query.size(),
+          dkey,    dkey + total};
+    }
+    return args;
   }
 };
 
-/// Calls f(offset in qkv, offset in the output) of row 0 for each sample and head.
-template <class F>
-void for_each_head(const Data& d, F&& f) {
-  const AttentionProblem<float>& p = d.problem;
-  for (std::int64_t s = 0; s < d.samples; ++s) {
-    for (std::int64_t h = 0; h < d.heads; ++h) {
-      f(s * d.length * p.query_stride + h * d.width, s * d.length * p.width() + h * d.width);
-    }
-  }
-}
-
-void softmax_rows(std::vector<float>& scores, std::int64_t length) {
-  for (std::int64_t i = 0; i < length; ++i) {
+void softmax_rows(std::vector<float>& scores, std::int64_t rows, std::int64_t length) {
+  for (std::int64_t i = 0; i < rows; ++i) {
     float* row = scores.data() + i * length;
     const float maximum = *std::max_element(row, row + length);
     float sum = 0;
@@ -86,164 +97,241 @@ void softmax_rows(std::vector<float>& scores, std::int64_t length) {
   }
 }
 
-/// One head's probabilities, written out.
-void naive_probabilities(const Data& d, std::int64_t at, std::vector<float>& scores) {
-  const std::int64_t stride = d.problem.query_stride, total = d.problem.width();
-  const float *query = &d.qkv[at], *key = query + total;
-  for (std::int64_t i = 0; i < d.length; ++i) {
-    for (std::int64_t j = 0; j < d.length; ++j) {
+/// The rows of a head as f32.
+template <class T>
+std::vector<float> rows_of(const Array<T>& matrix, std::int64_t first, std::int64_t rows,
+                           std::int64_t stride, std::int64_t width) {
+  std::vector<float> part;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < width; ++c)
+      part.push_back(static_cast<float>(as_double(matrix[first + r * stride + c])));
+  }
+  return part;
+}
+
+/// a b^T for rows of one width.
+void dot_rows(const std::vector<float>& a, const std::vector<float>& b, std::int64_t width,
+              float scale, std::vector<float>& c) {
+  const std::int64_t rows = std::ssize(a) / width, columns = std::ssize(b) / width;
+  c.resize(rows * columns);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
       float sum = 0;
-      for (std::int64_t c = 0; c < d.width; ++c) sum += query[i * stride + c] * key[j * stride + c];
-      scores[i * d.length + j] = d.problem.scale * sum;
+      for (std::int64_t d = 0; d < width; ++d) sum += a[i * width + d] * b[j * width + d];
+      c[i * columns + j] = scale * sum;
     }
   }
-  softmax_rows(scores, d.length);
 }
 
-std::vector<float> naive(const Data& d) {
-  const std::int64_t stride = d.problem.query_stride, total = d.problem.width();
-  std::vector<float> output(d.output.size()), scores(d.length * d.length);
-  for_each_head(d, [&](std::int64_t at, std::int64_t out) {
-    naive_probabilities(d, at, scores);
-    const float* value = &d.qkv[at] + 2 * total;
-    for (std::int64_t i = 0; i < d.length; ++i) {
-      for (std::int64_t j = 0; j < d.length; ++j) {
-        for (std::int64_t c = 0; c < d.width; ++c) {
-          output[out + i * total + c] += scores[i * d.length + j] * value[j * stride + c];
-        }
-      }
+/// to[i] += sum_j weights(i, j) from[j].
+template <class Weights>
+void add_weighted(const Weights& weights, const std::vector<float>& from, std::int64_t width,
+                  std::int64_t rows, float* to, std::int64_t stride) {
+  const std::int64_t count = std::ssize(from) / width;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (std::int64_t d = 0; d < width; ++d)
+        to[i * stride + d] += weights(i, j) * from[j * width + d];
     }
-  });
-  return output;
+  }
 }
 
-std::vector<float> naive_backward(const Data& d) {
-  const std::int64_t stride = d.problem.query_stride, total = d.problem.width();
-  std::vector<float> scores(d.length * d.length), dscores(d.length * d.length), dqkv(d.qkv.size());
-  for_each_head(d, [&](std::int64_t at, std::int64_t out) {
-    naive_probabilities(d, at, scores);
-    const float *query = &d.qkv[at], *key = query + total, *value = key + total;
-    float *dquery = dqkv.data() + at, *dkey = dquery + total, *dvalue = dkey + total;
-    for (std::int64_t i = 0; i < d.length; ++i) {
-      const float* dout = &d.doutput[out + i * total];
-      float mean = 0;
-      for (std::int64_t j = 0; j < d.length; ++j) {
-        float sum = 0;
-        for (std::int64_t c = 0; c < d.width; ++c) sum += dout[c] * value[j * stride + c];
-        dscores[j] = sum;
-        mean += sum * scores[i * d.length + j];
-      }
-      for (std::int64_t j = 0; j < d.length; ++j) {
-        const float ds = d.problem.scale * scores[i * d.length + j] * (dscores[j] - mean);
-        for (std::int64_t c = 0; c < d.width; ++c) {
-          dquery[i * stride + c] += ds * key[j * stride + c];
-          dkey[j * stride + c] += ds * query[i * stride + c];
-          dvalue[j * stride + c] += scores[i * d.length + j] * dout[c];
-        }
-      }
-    }
-  });
-  return dqkv;
+/// The output and the gradients of the first problem.
+struct Results {
+  std::vector<float> output, dquery, dkey_value;
+};
+
+/// The head whose first query element is q0, and key element k0, as the kernel gave it.
+template <class T>
+void copy_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, Results& e) {
+  for (std::int64_t i = 0; i < d.queries * d.width; ++i) {
+    const std::int64_t at = q0 + i / d.width * d.total + i % d.width;
+    e.output[at] = d.output[at];
+    e.dquery[at] = d.dquery[at];
+  }
+  for (std::int64_t i = 0; i < 2 * d.keys * d.width; ++i) {
+    const std::int64_t at = k0 + i / d.width * d.total + i % d.width;
+    e.dkey_value[at] = d.dkey_value[at];
+  }
 }
+
+/// The same head written out.
+template <class T>
+void naive_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, bool with_backward,
+                Results& e) {
+  const std::int64_t total = d.total, keys = d.keys;
+  const auto q = rows_of(d.query, q0, d.queries, total, d.width),
+             k = rows_of(d.key_value, k0, keys, 2 * total, d.width),
+             v = rows_of(d.key_value, k0 + total, keys, 2 * total, d.width),
+             dout = rows_of(d.doutput, q0, d.queries, total, d.width);
+  std::vector<float> p, ds;
+  const auto by_query = [&](auto& matrix) {
+    return [&](std::int64_t i, std::int64_t j) { return matrix[i * keys + j]; };
+  };
+  const auto by_key = [&](auto& matrix) {
+    return [&](std::int64_t j, std::int64_t i) { return matrix[i * keys + j]; };
+  };
+  dot_rows(q, k, d.width, d.problem.scale, p);
+  softmax_rows(p, d.queries, keys);
+  add_weighted(by_query(p), v, d.width, d.queries, &e.output[q0], total);
+  if (!with_backward) return;
+  dot_rows(dout, v, d.width, 1, ds);
+  for (std::int64_t i = 0; i < d.queries; ++i) {
+    const float *row = &p[i * keys], scale = d.problem.scale;
+    const float mean = std::inner_product(row, row + keys, &ds[i * keys], 0.0F);
+    for (std::int64_t j = 0; j < keys; ++j)
+      ds[i * keys + j] = scale * row[j] * (ds[i * keys + j] - mean);
+  }
+  add_weighted(by_key(p), dout, d.width, keys, &e.dkey_value[k0 + total], 2 * total);
+  add_weighted(by_key(ds), q, d.width, keys, &e.dkey_value[k0], 2 * total);
+  add_weighted(by_query(ds), k, d.width, d.queries, &e.dquery[q0], total);
+}
+
+/// As many heads written out as take about that many products; the others are what the kernel gave.
+template <class T>
+Results naive(const Data<T>& d, bool with_backward, double most_products = 1e9) {
+  Results e{std::vector<float>(d.query.size()), std::vector<float>(d.query.size()),
+            std::vector<float>(d.key_value.size())};
+  const double done = std::max(1.0, most_products / (5.0 * d.queries * d.keys * d.width));
+  for (std::int64_t at = 0; at < d.samples * d.heads; ++at) {
+    const std::int64_t s = at / d.heads, column = at % d.heads * d.width;
+    const std::int64_t q0 = s * d.queries * d.total + column,
+                       k0 = s * d.keys * 2 * d.total + column;
+    if (static_cast<double>(at) < done) {
+      naive_head(d, q0, k0, with_backward, e);
+    } else {
+      copy_head(d, q0, k0, e);
+    }
+  }
+  return e;
+}
+
+template <class T>
+constexpr double kTolerance = std::is_same_v<T, BFloat16> ? 0.05 : 1e-3;
 
 /// Whole score matrices, two BLAS products per (sample, head).
-void blas(Data& d, std::vector<float>& scores) {
+void blas(Data<float>& d, std::vector<float>& scores) {
   const AttentionProblem<float>& p = d.problem;
-  const std::int64_t n = d.length;
-  for_each_head(d, [&](std::int64_t at, std::int64_t out) {
+  for (std::int64_t at = 0; at < d.samples * d.heads; ++at) {
+    const std::int64_t column = at % d.heads * d.width;
+    const std::int64_t q0 = at / d.heads * d.queries * d.total + column,
+                       k0 = at / d.heads * d.keys * 2 * d.total + column;
     run({}, Gemm<float>{.transpose_b = true,
-                        .m = n,
-                        .n = n,
+                        .m = d.queries,
+                        .n = d.keys,
                         .k = d.width,
                         .alpha = p.scale,
-                        .a = p.query + at,
+                        .a = p.query + q0,
                         .lda = p.query_stride,
-                        .b = p.key + at,
+                        .b = p.key + k0,
                         .ldb = p.key_stride,
                         .c = scores.data(),
-                        .ldc = n});
-    softmax_rows(scores, n);
-    run({}, Gemm<float>{.m = n,
+                        .ldc = d.keys});
+    softmax_rows(scores, d.queries, d.keys);
+    run({}, Gemm<float>{.m = d.queries,
                         .n = d.width,
-                        .k = n,
+                        .k = d.keys,
                         .a = scores.data(),
-                        .lda = n,
-                        .b = p.value + at,
+                        .lda = d.keys,
+                        .b = p.value + k0,
                         .ldb = p.value_stride,
-                        .c = d.output.data() + out,
-                        .ldc = p.width()});
-  });
+                        .c = d.output.data() + q0,
+                        .ldc = d.total});
+  }
 }
 
 void forward_naive(benchmark::State& state) {
-  Data d(state);
+  Data<float> d(state);
   time_calls(
-      state, [&] { benchmark::DoNotOptimize(naive(d)); }, cost_of(d.forward(), d.work));
+      state, [&] { benchmark::DoNotOptimize(naive(d, false, 1e30)); },
+      cost_of(d.forward(), d.work));
 }
 
 void forward_blas(benchmark::State& state) {
-  Data d(state);
-  std::vector<float> scores(d.length * d.length);
+  Data<float> d(state);
+  std::vector<float> scores(d.queries * d.keys);
   blas(d, scores);
-  if (!agree(state, d.output, naive(d), 1e-4)) return;
+  if (!agree(state, d.output, naive(d, false).output, 1e-3)) return;
   time_calls(
       state, [&] { blas(d, scores); }, cost_of(d.forward(), d.work));
 }
 
+template <class T, int kProblems>
 void forward(benchmark::State& state) {
-  Data d(state);
-  measure(
-      state, d.forward(),
-      [&] {
-        hand_over(state, [&] {
-          return NamedTensors{{"qkv", tensor_of(d.qkv)}, {"out.y", tensor_of(d.output)}};
-        });
-        return agree(state, d.output, naive(d), 1e-4);
-      },
-      d.work);
+  Data<T> d(state, kProblems);
+  const auto right = [&] {
+    d.output.fetch();
+    hand_over(state, [&] {
+      return NamedTensors{{"query", tensor_of(d.query)},
+                          {"key_value", tensor_of(d.key_value)},
+                          {"out.y", tensor_of(d.output)}};
+    });
+    return agree(state, d.output, naive(d, false).output, kTolerance<T>);
+  };
+  measure(state, d.forward(), right, d.work);
 }
 
 /// Not compared: the tests do that.
 void forward_dropout(benchmark::State& state) {
-  Data d(state);
+  Data<float> d(state);
   d.problem.dropout = 0.2F;
   measure(
       state, d.forward(), [] { return true; }, d.work);
 }
 
 void backward_naive(benchmark::State& state) {
-  Data d(state);
+  Data<float> d(state);
   time_calls(
-      state, [&] { benchmark::DoNotOptimize(naive_backward(d)); }, cost_of(d.backward(), d.work));
+      state, [&] { benchmark::DoNotOptimize(naive(d, true, 1e30)); },
+      cost_of(d.backward(), d.work));
 }
 
+template <class T, int kProblems>
 void backward(benchmark::State& state) {
-  Data d(state);
+  Data<T> d(state, kProblems);
   run(device(), d.forward());
-  measure(
-      state, d.backward(),
-      [&] {
-        hand_over(state, [&] {
-          return NamedTensors{{"qkv", tensor_of(d.qkv)},
-                              {"dy", tensor_of(d.doutput)},
-                              {"out.dqkv", tensor_of(d.dqkv)}};
-        });
-        return agree(state, d.dqkv, naive_backward(d), 1e-3);
-      },
-      d.work);
+  const auto right = [&] {
+    d.dquery.fetch();
+    d.dkey_value.fetch();
+    hand_over(state, [&] {
+      return NamedTensors{{"query", tensor_of(d.query)},
+                          {"key_value", tensor_of(d.key_value)},
+                          {"dy", tensor_of(d.doutput)},
+                          {"out.dquery", tensor_of(d.dquery)},
+                          {"out.dkey_value", tensor_of(d.dkey_value)}};
+    });
+    const Results expected = naive(d, true);
+    return agree(state, d.dquery, expected.dquery, kTolerance<T>) &&
+           agree(state, d.dkey_value, expected.dkey_value, kTolerance<T>);
+  };
+  measure(state, d.backward(), right, d.work);
 }
 
-const Table kTable = {
-    {"samples", "length", "heads", "width"},
-    {{4, 12, 5, 30}, {48, 12, 5, 30}, {48, 50, 5, 30}, {48, 50, 2, 25}, {4, 600, 5, 30}},
-    {{768, 50, 5, 30}, {64, 600, 5, 30}}};
+const std::vector<std::string> kSizes = {"samples", "queries", "keys", "heads", "width"};
+const Table kTable = {kSizes,
+                      {{2, 12, 12, 5, 30},
+                       {48, 12, 12, 5, 30},
+                       {48, 50, 50, 5, 30},
+                       {48, 50, 500, 5, 30},
+                       {32, 50, 375, 8, 64}},
+                      {{48, 50, 500, 5, 30},
+                       {32, 50, 375, 8, 64},
+                       {8, 1024, 1024, 8, 64},
+                       {16, 4096, 4096, 16, 128}}};
+const Table kGroup = {
+    kSizes, {{2, 3, 5, 2, 6}, {48, 50, 50, 5, 30}}, {{48, 50, 50, 5, 30}, {48, 50, 500, 5, 30}}};
+const Table kPeer = {kSizes, {{48, 12, 12, 5, 30}, {48, 50, 500, 5, 30}}};
 const Register registered{{
-    kernel<AttentionForward<float>>(kTable, forward),
+    kernel<AttentionForward<float>>(kTable, forward<float, 1>),
     kernel<AttentionForward<float>>(kTable, forward_dropout, "dropout"),
-    peer<AttentionForward<float>>("naive", kTable, forward_naive),
-    peer<AttentionForward<float>>("blas", kTable, forward_blas),
-    kernel<AttentionBackward<float>>(kTable, backward),
-    peer<AttentionBackward<float>>("naive", kTable, backward_naive),
+    kernel<AttentionForward<float>>(kGroup, forward<float, 6>, "group"),
+    kernel<AttentionForward<BFloat16>>(kTable, forward<BFloat16, 1>),
+    peer<AttentionForward<float>>("naive", kPeer, forward_naive),
+    peer<AttentionForward<float>>("blas", kPeer, forward_blas),
+    kernel<AttentionBackward<float>>(kTable, backward<float, 1>),
+    kernel<AttentionBackward<float>>(kGroup, backward<float, 6>, "group"),
+    kernel<AttentionBackward<BFloat16>>(kTable, backward<BFloat16, 1>),
+    peer<AttentionBackward<float>>("naive", kPeer, backward_naive),
 }};
 
 }  // namespace

@@ -97,7 +97,7 @@ void pair_gradient(benchmark::State& state) {
   Problem<T> p(state);
   const std::int64_t n = p.n, d = p.d;
   Array<float> weight(normals(n, 3)), shift(std::vector<float>(n, kScale)), diagonal(normals(n, 4)),
-      da(n * d), db(n * d), workspace(PairGradient<T>::workspace_size(n, d));
+      da(n * d), db(n * d), workspace(PairGradient<T>::workspace_size(device(), n, d));
   const PairGradient<T> args{p.scores(),    weight.data(), shift.data(),
                              weight.data(), shift.data(),  diagonal.data(),
                              da.data(),     db.data(),     workspace.data()};

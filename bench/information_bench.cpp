@@ -1,11 +1,14 @@
 // The kernels of the bounds of mutual information against plain loops in f64, and vCLUB against all
-// pairs in f32, as the bound is defined. This file is compiled with the kernels' flags for this
-// machine's instruction set, so that the naive forms are vectorised too.
+// pairs in f32, as the bound is defined, and against what memory allows. This file is compiled with
+// the kernels' flags for this machine's instruction set, so that the naive forms are vectorised
+// too.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <utility>
 
 #include "bench/harness.h"
+#include "core/parallel.h"
 #include "core/permutation.h"
 #include "kernels/information/club.h"
 #include "kernels/information/club_sample.h"
@@ -249,6 +252,42 @@ void club_backward_of_pairs(benchmark::State& state) {
       state, [&] { gradients_of_all_pairs(d, pairs); }, cost_of(club.backward()));
 }
 
+float sum_of(const float* a, const float* b, const float* c, std::int64_t count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (std::int64_t i = 0; i < count; ++i) sum += a[i] * b[i] + c[i];
+  return sum;
+}
+
+/// What memory allows the forward pass: mu, logvar and y read once.
+void reads_of_inputs(benchmark::State& state) {
+  const Data d(state);
+  const std::int64_t count = d.rows * d.width, grain = rows_per_chunk(d.width, 1 << 16) * d.width;
+  std::vector<float> sums(chunk_count(0, count, grain));
+  const auto call = [&] {
+    parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
+      sums[begin / grain] = sum_of(&d.mu[begin], &d.logvar[begin], &d.y[begin], end - begin);
+    });
+    benchmark::DoNotOptimize(sums.data());
+  };
+  time_calls(state, call, {3.0 * sizeof(float) * count, 3.0 * count});
+}
+
+/// What memory allows the backward pass: as many arrays copied as it reads and writes.
+void copies_of_inputs(benchmark::State& state) {
+  Data d(state);
+  const std::int64_t count = d.rows * d.width, grain = rows_per_chunk(d.width, 1 << 14) * d.width;
+  const auto call = [&] {
+    parallel_for(0, count, grain, [&](std::int64_t begin, std::int64_t end) {
+      std::copy(&d.mu[begin], &d.mu[0] + end, &d.dmu[begin]);
+      std::copy(&d.logvar[begin], &d.logvar[0] + end, &d.dlogvar[begin]);
+      std::copy(&d.y[begin], &d.y[0] + end, &d.dy[begin]);
+    });
+    benchmark::DoNotOptimize(d.dy.data());
+  };
+  time_calls(state, call, {6.0 * sizeof(float) * count, 0.0});
+}
+
 void permute(benchmark::State& state) {
   const std::int64_t count = state.range(0);
   Array<std::int32_t> permutation(count), inverse(count);
@@ -332,6 +371,7 @@ const Table kTable = {{"samples", "width"},
                       {{1 << 18, 128}},
                       {{1 << 16, 256}}};
 const Table kPairs = {{"samples", "width"}, {{1024, 128}}, {}, {{4096, 256}}};
+const Table kMemory = {{"samples", "width"}, {{1024, 128}, {4096, 256}}, {}, {{1 << 16, 256}}};
 const Table kPermutations = {{"samples"}, {{128}, {4096}}, {{1 << 24}}};
 const Register registered{{
     kernel<GaussianNllForward<float>>(kTable, gaussian_nll_forward),
@@ -340,8 +380,10 @@ const Register registered{{
     reference<GaussianNllBackward<float>>(kTable, gaussian_nll_backward),
     kernel<ClubForward<float>>(kTable, club_forward),
     peer<ClubForward<float>>("naive", kPairs, club_forward_of_pairs),
+    peer<ClubForward<float>>("read", kMemory, reads_of_inputs),
     kernel<ClubBackward<float>>(kTable, club_backward),
     peer<ClubBackward<float>>("naive", kPairs, club_backward_of_pairs),
+    peer<ClubBackward<float>>("copy", kMemory, copies_of_inputs),
     kernel<Permute<std::int32_t>>(kPermutations, permute),
     reference<Permute<std::int32_t>>(kPermutations, permute),
     kernel<ClubSampleForward<float>>(kTable, club_sample_forward),

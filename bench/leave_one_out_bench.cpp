@@ -1,5 +1,6 @@
-// The kernels of the leave-one-out bound against plain loops in f64, and the whole bound against
-// all pairs and features written out in f32, as it is defined. This file is compiled with the
+// The kernels of the leave-one-out bound against plain loops in f64, and the whole bound, with the
+// kernels over all pairs that do its work (kernels/information/pairs.h), against all pairs and
+// features written out in f32, as it is defined. This file is compiled with the
 // kernels' flags for this machine's instruction set, so that the naive forms are vectorised too.
 #include <cmath>
 #include <limits>
@@ -7,6 +8,7 @@
 #include "bench/harness.h"
 #include "kernels/information/gaussian_scores.h"
 #include "kernels/information/leave_one_out.h"
+#include "kernels/information/pairs.h"
 
 namespace cmir::kernels {
 namespace {
@@ -19,8 +21,9 @@ constexpr double kCotangent = -1.5;
 struct Bound {
   std::int64_t rows, width, depth;
   double scale;
-  Array<float> mu, logvar, y, cotangent, a, b, workspace, largest, value, da, db, dmu, dlogvar, dy;
-  Array<double> partial, means, own, of_rows, sum;
+  Array<float> mu, logvar, y, cotangent, a, b, diagonal, largest, value, weight, shift,
+      diagonal_weight, da, db, dmu, dlogvar, dy, of_sums, of_gradient;
+  Array<double> partial, means, own, of_rows, sum, partial_sums;
 
   explicit Bound(const benchmark::State& state)
       : rows(state.range(0)),
@@ -33,19 +36,25 @@ struct Bound {
         cotangent(std::vector{static_cast<float>(kCotangent)}),
         a(rows * depth),
         b(rows * depth),
-        workspace(leave_one_out_workspace(device(), rows)),
+        diagonal(rows),
         largest(rows),
         value(1),
+        weight(rows),
+        shift(rows),
+        diagonal_weight(rows),
         da(rows * depth),
         db(rows * depth),
         dmu(rows * width),
         dlogvar(rows * width),
         dy(rows * width),
+        of_sums(PairSums<float>::workspace_size(rows)),
+        of_gradient(PairGradient<float>::workspace_size(device(), rows, depth)),
         partial(GaussianScoresForward<float>::workspace(rows, width)),
         means(2 * width),
         own(rows),
         of_rows(rows),
-        sum(rows) {
+        sum(rows),
+        partial_sums(PairSums<float>::partial_size(rows)) {
     for (std::int64_t i = 0; i < rows * width; ++i) {
       logvar[i] *= 0.3F;
       y[i] = mu[i] + 0.5F * y[i];
@@ -64,13 +73,23 @@ struct Bound {
     return {mu.data(),      logvar.data(), y.data(), rows,     width,
             partial.data(), means.data(),  a.data(), b.data(), own.data()};
   }
+  PairScores<float> pairs() { return {a.data(), b.data(), rows, depth, 1.0, nullptr}; }
+  PairSums<float> sums() {
+    return {pairs(), diagonal.data(), largest.data(), sum.data(),
+            nullptr, nullptr,         of_sums.data(), partial_sums.data()};
+  }
+  PairTotals<float> totals() {
+    return {diagonal.data(), largest.data(), sum.data(), nullptr, nullptr, rows};
+  }
   LeaveOneOutForward<float> forward() {
-    return {a.data(),         b.data(),       own.data(),     rows,       depth,       scale,
-            workspace.data(), of_rows.data(), largest.data(), sum.data(), value.data()};
+    return {totals(), own.data(), scale, of_rows.data(), value.data()};
   }
   LeaveOneOutBackward<float> backward() {
-    return {a.data(), b.data(), largest.data(),   sum.data(), cotangent.data(), rows,
-            depth,    scale,    workspace.data(), da.data(),  db.data()};
+    return {totals(), cotangent.data(), scale, weight.data(), shift.data(), diagonal_weight.data()};
+  }
+  PairGradient<float> gradient() {
+    return {pairs(),   weight.data(), shift.data(),      nullptr, nullptr, diagonal_weight.data(),
+            da.data(), db.data(),     of_gradient.data()};
   }
   GaussianScoresBackward<float> scores_backward() {
     return {mu.data(),  logvar.data(),    y.data(), means.data(), da.data(),
@@ -167,24 +186,34 @@ bool value_agrees(benchmark::State& state, Bound& l) {
   return agree(state, l.value, std::vector{softmax_of_others(pairs, l.rows)},
                1e-5 * static_cast<double>(l.width));
 }
-void leave_one_out_forward(benchmark::State& state) {
-  Bound l(state);
+/// The value from the factors.
+void compute_value(Bound& l) {
   run(device(), l.scores());
-  measure(state, l.forward(), [&] { return value_agrees(state, l); });
+  run(device(), l.sums());
+  run(device(), l.forward());
+}
+bool gradients_agree(benchmark::State& state, Bound& l) {
+  run(device(), l.scores_backward());
+  const Gradients pairs = gradients_of_pairs(l);
+  const double tolerance = 1e-3 * l.scale;  // the plain form is f32
+  return agree(state, l.dmu, pairs.dmu, tolerance) &&
+         agree(state, l.dlogvar, pairs.dlogvar, tolerance) &&
+         agree(state, l.dy, pairs.dy, tolerance);
 }
 
-void leave_one_out_backward(benchmark::State& state) {
+void leave_one_out_sums(benchmark::State& state) {
   Bound l(state);
   run(device(), l.scores());
-  run(device(), l.forward());
-  measure(state, l.backward(), [&] {
-    run(device(), l.scores_backward());
-    const Gradients pairs = gradients_of_pairs(l);
-    const double tolerance = 1e-3 * l.scale;  // the plain form is f32
-    return agree(state, l.dmu, pairs.dmu, tolerance) &&
-           agree(state, l.dlogvar, pairs.dlogvar, tolerance) &&
-           agree(state, l.dy, pairs.dy, tolerance);
+  measure(state, l.sums(), [&] {
+    run(device(), l.forward());
+    return value_agrees(state, l);
   });
+}
+void leave_one_out_gradient(benchmark::State& state) {
+  Bound l(state);
+  compute_value(l);
+  run(device(), l.backward());
+  measure(state, l.gradient(), [&] { return gradients_agree(state, l); });
 }
 
 /// From any da and db: the chain rule through the factors.
@@ -214,37 +243,80 @@ void gaussian_scores_backward(benchmark::State& state) {
   });
 }
 
+/// Sums over the others of 5 exp(2) in each row.
+struct Sums {
+  std::int64_t n;
+  Array<float> largest, cotangent;
+  Array<double> sum;
+
+  explicit Sums(std::int64_t count)
+      : n(count),
+        largest(std::vector<float>(n, 2)),
+        cotangent(std::vector{static_cast<float>(kCotangent)}),
+        sum(std::vector<double>(n, 5)) {}
+  double scale() const { return 1.0 / static_cast<double>(n); }
+  PairTotals<float> totals() {
+    return {largest.data(), largest.data(), sum.data(), nullptr, nullptr, n};
+  }
+};
+
+void leave_one_out_forward(benchmark::State& state) {
+  Sums sums(state.range(0));
+  Array<double> own(std::vector<double>(sums.n, 3)), of_rows(sums.n);
+  Array<float> value(1);
+  const LeaveOneOutForward<float> args{sums.totals(), own.data(), sums.scale(), of_rows.data(),
+                                       value.data()};
+  const double expected = 3 - 2 - std::log(5.0) + std::log(sums.n - 1.0);
+  measure(state, args, [&] { return agree(state, value, std::vector{expected}, 1e-5); });
+}
+
+void leave_one_out_backward(benchmark::State& state) {
+  Sums sums(state.range(0));
+  Array<float> weight(sums.n), shift(sums.n), diagonal_weight(sums.n);
+  const LeaveOneOutBackward<float> args{sums.totals(), sums.cotangent.data(),
+                                        sums.scale(),  weight.data(),
+                                        shift.data(),  diagonal_weight.data()};
+  measure(state, args, [&] {
+    const double expected = -kCotangent * sums.scale() / 5;
+    return agree(state, weight, std::vector<double>(sums.n, expected), 1e-6 * expected) &&
+           agree(state, shift, std::vector<double>(sums.n, 2), 0) &&
+           agree(state, diagonal_weight, std::vector<double>(sums.n, 0), 0);
+  });
+}
+
 void value_of_pairs(benchmark::State& state) {
   Bound l(state);
-  run(device(), l.scores());
-  run(device(), l.forward());
+  compute_value(l);
   if (!value_agrees(state, l)) return;
   const auto call = [&] {
     std::vector<float> scores = scores_of_pairs(l);
     benchmark::DoNotOptimize(softmax_of_others(scores, l.rows));
   };
-  time_calls(state, call, cost_of(l.forward()));
+  time_calls(state, call, cost_of(l.sums()));
 }
 
 void gradients_of_all_pairs(benchmark::State& state) {
   Bound l(state);
   const auto call = [&] { benchmark::DoNotOptimize(gradients_of_pairs(l)); };
-  time_calls(state, call, cost_of(l.backward()));
+  time_calls(state, call, cost_of(l.gradient()));
 }
 
 const Table kScores = {
     {"samples", "width"}, {{130, 64}, {1024, 128}, {4096, 128}}, {{1 << 18, 128}}};
 const Table kTable = {
     {"samples", "width"}, {{130, 64}, {1024, 128}, {4096, 128}}, {{1 << 13, 128}}};
+const Table kSums = {{"samples"}, {{300}, {8192}}, {{1 << 22}}};
 const Table kPairs = {{"samples", "width"}, {{1024, 128}}};
 const Table kScorePairs = {{"samples", "width"}, {{130, 64}, {1024, 128}}};
 const Register registered{{
     kernel<GaussianScoresForward<float>>(kScores, gaussian_scores_forward),
     reference<GaussianScoresForward<float>>(kScorePairs, gaussian_scores_forward),
-    kernel<LeaveOneOutForward<float>>(kTable, leave_one_out_forward),
-    peer<LeaveOneOutForward<float>>("naive", kPairs, value_of_pairs),
-    kernel<LeaveOneOutBackward<float>>(kTable, leave_one_out_backward),
-    peer<LeaveOneOutBackward<float>>("naive", kPairs, gradients_of_all_pairs),
+    kernel<PairSums<float>>(kTable, leave_one_out_sums, "leave_one_out"),
+    peer<PairSums<float>>("naive", kPairs, value_of_pairs, "leave_one_out"),
+    kernel<PairGradient<float>>(kTable, leave_one_out_gradient, "leave_one_out"),
+    peer<PairGradient<float>>("naive", kPairs, gradients_of_all_pairs, "leave_one_out"),
+    kernel<LeaveOneOutForward<float>>(kSums, leave_one_out_forward),
+    kernel<LeaveOneOutBackward<float>>(kSums, leave_one_out_backward),
     kernel<GaussianScoresBackward<float>>(kScores, gaussian_scores_backward),
     reference<GaussianScoresBackward<float>>(kScorePairs, gaussian_scores_backward),
 }};

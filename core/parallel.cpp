@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/range.h"
+#include "core/trace.h"
 
 namespace cmir {
 namespace {
@@ -37,8 +39,13 @@ struct Job {
   std::atomic<std::int64_t> next{0};
   std::exception_ptr error;
   std::mutex error_mutex;
+  Trace* trace = tracing() ? &detail::trace_buffer->trace() : nullptr;  // of the caller
+  const char* op = op_under_way().data();
 
-  void work() {
+  /// On the caller, or on the worker with this number.
+  void work(int worker = 0) {
+    const TraceScope scope(trace, "worker", worker);
+    const TraceSpan span(TraceKind::share, op);
     inside_parallel_for = true;
     for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
       try {
@@ -60,7 +67,8 @@ class Pool {
   explicit Pool(int workers) {
     threads_.reserve(workers);
     try {
-      while (static_cast<int>(threads_.size()) < workers) threads_.emplace_back([this] { run(); });
+      for (int worker = 1; worker <= workers; ++worker)
+        threads_.emplace_back([this, worker] { run(worker); });
     } catch (const std::system_error&) {
       // The system has no more threads: go on with fewer. Results do not depend on their number.
     }
@@ -97,11 +105,11 @@ class Pool {
  private:
   static constexpr int kSpins = 4000;
 
-  void run() {
+  void run(int worker) {
     for (std::uint64_t seen = 0;;) {
       seen = wait_for_change(seen);
       if (stop_) return;
-      job_.load(std::memory_order_relaxed)->work();
+      job_.load(std::memory_order_relaxed)->work(worker);
       running_.fetch_sub(1, std::memory_order_release);
     }
   }

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <map>
 
+#include "kernels/cpu/amx.h"
+
 namespace cmir::kernels {
 namespace {
 
@@ -13,7 +15,7 @@ std::map<std::string, KernelInfo>& registry() {
 }
 
 Isa best_isa() {
-  for (Isa isa : {Isa::avx512, Isa::avx2}) {
+  for (Isa isa : {Isa::amx, Isa::avx512, Isa::avx2}) {
     if (cpu_supports(isa)) return isa;
   }
   return Isa::baseline;
@@ -22,13 +24,13 @@ Isa best_isa() {
 Isa initial_isa() {
   const char* wanted = std::getenv("CMIR_ISA");
   if (wanted == nullptr) return best_isa();
-  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::amx}) {
     if (name_of(isa) != wanted) continue;
     require(cpu_supports(isa), "CMIR_ISA", "this CPU has no {}; the best it has is {}", wanted,
             name_of(best_isa()));
     return isa;
   }
-  fail(ErrorKind::usage, "CMIR_ISA", "'{}' is none of baseline, avx2, avx512", wanted);
+  fail(ErrorKind::usage, "CMIR_ISA", "'{}' is none of baseline, avx2, avx512, amx", wanted);
 }
 
 std::atomic<Isa>& active() {
@@ -46,6 +48,8 @@ std::string_view name_of(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::amx:
+      return "amx";
   }
   return "?";
 }
@@ -60,6 +64,8 @@ bool cpu_supports(Isa isa) {
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+    case Isa::amx:
+      return cpu_supports(Isa::avx512) && cpu::amx_granted();
   }
 #endif
   return isa == Isa::baseline;

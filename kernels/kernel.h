@@ -17,13 +17,15 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "core/recording.h"
+#include "core/trace_span.h"
 
 namespace cmir::kernels {
 
 /// Instruction sets that the CPU kernels are compiled for, in rising order. `baseline` is any
-/// x86-64 (or other CPU).
-enum class Isa { baseline, avx2, avx512 };
-inline constexpr int kIsaCount = 3;
+/// x86-64 (or other CPU); `amx` is avx512 with products on AMX tiles (kernels/cpu/amx.h), and only
+/// kernels that gain by them have that variant.
+enum class Isa { baseline, avx2, avx512, amx };
+inline constexpr int kIsaCount = 4;
 std::string_view name_of(Isa isa);
 
 /// The best set that this CPU has, or the lower one named by the environment variable CMIR_ISA.
@@ -71,11 +73,22 @@ KernelInfo& registration(const std::string& name);
 /// `const RegisterCpu registered{kIsa, &forward<float>, &forward<double>};`
 struct RegisterCpu {
   template <class... Args>
-  explicit RegisterCpu(Isa isa, void (*... functions)(const Args&)) {
+  explicit RegisterCpu([[maybe_unused]] Isa isa, void (*... functions)(const Args&)) {
     ((Variants<Args>::cpu[static_cast<int>(isa)] = functions), ...);
     ((detail::registration(registered_name<Args>()).cpu[static_cast<int>(isa)] = true), ...);
   }
 };
+
+/// Runs the function and notes it under its registered name, for a thread that is traced.
+template <class Args>
+[[gnu::noinline]] void run_traced(Device device, typename Variants<Args>::Function function,
+                                  const Args& args) {
+  static const std::string name = registered_name<Args>();
+  std::int64_t bytes = -1;
+  if constexpr (requires { args.bytes(); }) bytes = static_cast<std::int64_t>(args.bytes());
+  const TracedKernel traced(device, name.c_str(), bytes);
+  function(args);
+}
 
 /// Runs the kernel on the device; on the CPU with the best registered instruction set not above
 /// active_isa(). Inside a graph capture it is recorded, with the arguments as they are now.
@@ -94,8 +107,10 @@ void run(Device device, const Args& args) {
     fail(ErrorKind::usage, registered_name<Args>(),
          "has no kernel for device {} in this build; use cpu", device.to_string());
   }
-  do_or_record(device, [function, args] {
+  do_or_record(device, [device, function, args] {
     const Range range(Args::name);
+    if (tracing()) [[unlikely]]
+      return run_traced(device, function, args);
     function(args);
   });
 }

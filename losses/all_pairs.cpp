@@ -115,8 +115,26 @@ PairSumTensors AllPairs::sums(bool columns) const {
 }
 
 Gradients AllPairs::gradients(const OpContext& context, PairWeights& weights) const {
-  return dispatch_factor(a.dtype(), "pair_gradient",
-                         [&]<class T>() { return gradients_as<T>(context, weights); });
+  const bool scale_needed = log_scale.defined() && context.needs_gradient(2);
+  const auto [da, db] = factor_gradients(weights, context.needs_gradient(0) || scale_needed,
+                                         context.needs_gradient(1));
+  Gradients gradients(log_scale.defined() ? 3 : 2);
+  if (context.needs_gradient(0)) gradients[0] = da;
+  gradients[1] = db;
+  if (scale_needed) {
+    gradients[2] = dispatch_factor(a.dtype(), "pair_gradient",
+                                   [&, &da = da]<class T>() { return scale_gradient<T>(da); });
+  }
+  return gradients;
+}
+
+std::pair<Tensor, Tensor> AllPairs::factor_gradients(PairWeights& weights, bool of_a,
+                                                     bool of_b) const {
+  const DType dtype = weights.values.dtype();
+  Tensor da = of_a ? Tensor::empty(a.shape(), dtype, a.device()) : Tensor();
+  Tensor db = of_b ? Tensor::empty(b.shape(), dtype, b.device()) : Tensor();
+  dispatch_factor(a.dtype(), "pair_gradient", [&]<class T>() { run_gradient<T>(weights, da, db); });
+  return {da, db};
 }
 
 template <class T>
@@ -151,28 +169,17 @@ PairSumTensors AllPairs::sums_as(bool columns) const {
 }
 
 template <class T>
-Gradients AllPairs::gradients_as(const OpContext& context, PairWeights& weights) const {
+void AllPairs::run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const {
   using Kernel = kernels::PairGradient<T>;
   using Sum = SumOf<T>;
-  const bool scale_needed = log_scale.defined() && context.needs_gradient(2);
-  Tensor da, db;
-  if (context.needs_gradient(0) || scale_needed) {
-    da = Tensor::empty(a.shape(), dtype_of<Sum>, a.device());
-  }
-  if (context.needs_gradient(1)) db = Tensor::empty(b.shape(), dtype_of<Sum>, b.device());
-  Tensor workspace =
-      Tensor::empty({Kernel::workspace_size(a.size(0), a.size(1))}, dtype_of<Sum>, a.device());
+  Tensor workspace = Tensor::empty({Kernel::workspace_size(a.device(), a.size(0), a.size(1))},
+                                   dtype_of<Sum>, a.device());
   kernels::run(
       a.device(),
       Kernel{scores<T>(), weights.row_weight<Sum>(), weights.row_shift<Sum>(),
              weights.column_weight<Sum>(), weights.column_shift<Sum>(),
              weights.diagonal_weight<Sum>(), da.defined() ? da.mutable_data<Sum>() : nullptr,
              db.defined() ? db.mutable_data<Sum>() : nullptr, workspace.mutable_data<Sum>()});
-  Gradients gradients(log_scale.defined() ? 3 : 2);
-  if (scale_needed) gradients[2] = scale_gradient<T>(da);
-  if (context.needs_gradient(0)) gradients[0] = da;
-  gradients[1] = db;
-  return gradients;
 }
 
 /// sum_ij dS_ij s_ij = sum_i a_i . da_i, as da_i = scale sum_j dS_ij b_j.

@@ -90,12 +90,17 @@ struct AllPairs {
   /// What save() kept, which is kSaved tensors.
   static constexpr std::size_t kSaved = 8;
   AllPairs(const OpContext& context, double factor);
+  /// s_ij = a_i . b_j
+  AllPairs(Tensor of_rows, Tensor of_columns)
+      : a(std::move(of_rows)), b(std::move(of_columns)), factor(1) {}
 
   PairSumTensors sums(bool columns) const;
   void save(OpContext& context, const PairSumTensors& sums) const;
   static PairSumTensors saved_sums(const OpContext& context);
   /// Of the op's inputs.
   Gradients gradients(const OpContext& context, PairWeights& weights) const;
+  /// The gradients by a and b, those that are wanted.
+  std::pair<Tensor, Tensor> factor_gradients(PairWeights& weights, bool of_a, bool of_b) const;
 
  private:
   template <class T>
@@ -103,7 +108,7 @@ struct AllPairs {
   template <class T>
   PairSumTensors sums_as(bool columns) const;
   template <class T>
-  Gradients gradients_as(const OpContext& context, PairWeights& weights) const;
+  void run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const;
   template <class T>
   Tensor scale_gradient(const Tensor& da) const;
 };

@@ -6,6 +6,7 @@
 #include "kernels/information/gaussian.h"
 #include "kernels/information/gaussian_scores.h"
 #include "kernels/information/leave_one_out.h"
+#include "losses/all_pairs.h"
 
 namespace cmir::losses {
 namespace {
@@ -40,6 +41,10 @@ Gradients empty_gradients(const OpContext& context, const Tensor& like, std::siz
 template <class T>
 T* data_or_null(Tensor& tensor) {
   return tensor.defined() ? tensor.mutable_data<T>() : nullptr;
+}
+template <class T>
+const T* data_or_null(const Tensor& tensor) {
+  return tensor.defined() ? tensor.data<T>() : nullptr;
 }
 
 std::vector<Tensor> random_inputs(const Shape& shape, std::size_t count = 3) {
@@ -213,11 +218,10 @@ struct ClubSample {
   }
 };
 
-/// What L1Out's forward saves, by number.
-enum Saved : std::size_t { kMu, kLogvar, kY, kMeans, kFactorA, kFactorB, kLargest, kSum };
-
 struct L1Out {
   static constexpr std::string_view name = "l1out";
+  /// What forward saves after AllPairs, by number.
+  enum Saved : std::size_t { kMu = AllPairs::kSaved, kLogvar, kY, kMeans };
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     check_inputs(name, inputs);
@@ -234,26 +238,24 @@ struct L1Out {
     const Tensor &mu = inputs[0], &logvar = inputs[1], &y = inputs[2];
     const Device device = mu.device();
     const std::int64_t rows = mu.size(0), width = mu.size(1);
-    const std::int64_t depth = kernels::gaussian_score_depth(width);
-    Tensor means = scratch(2 * width, mu), own = scratch(rows, mu), sum = scratch(rows, mu);
-    Tensor a = Tensor::empty({rows, depth}, mu.dtype(), device);
-    Tensor b = Tensor::empty({rows, depth}, mu.dtype(), device);
-    Tensor largest = Tensor::empty({rows}, mu.dtype(), device);
+    const Shape factor_shape{rows, kernels::gaussian_score_depth(width)};
+    Tensor means = scratch(2 * width, mu), own = scratch(rows, mu), of_rows = scratch(rows, mu);
+    Tensor a = Tensor::empty(factor_shape, mu.dtype(), device);
+    Tensor b = Tensor::empty(factor_shape, mu.dtype(), device);
     Tensor value = Tensor::empty({}, mu.dtype(), device);
-    Tensor partial = scratch(Scores::workspace(rows, width), mu), of_rows = scratch(rows, mu);
+    Tensor partial = scratch(Scores::workspace(rows, width), mu);
     kernels::run(device,
                  Scores{mu.data<T>(), logvar.data<T>(), y.data<T>(), rows, width,
                         partial.mutable_data<double>(), means.mutable_data<double>(),
                         a.mutable_data<T>(), b.mutable_data<T>(), own.mutable_data<double>()});
-    Tensor workspace =
-        Tensor::empty({kernels::leave_one_out_workspace(device, rows)}, mu.dtype(), device);
+    const AllPairs pairs(a, b);
+    const PairSumTensors sums = pairs.sums(false);
     kernels::run(device, kernels::LeaveOneOutForward<T>{
-                             a.data<T>(), b.data<T>(), own.data<double>(), rows, depth,
-                             mean_over(mu), workspace.mutable_data<T>(),
-                             of_rows.mutable_data<double>(), largest.mutable_data<T>(),
-                             sum.mutable_data<double>(), value.mutable_data<T>()});
+                             sums.totals<T>(), own.data<double>(), mean_over(mu),
+                             of_rows.mutable_data<double>(), value.mutable_data<T>()});
+    pairs.save(context, sums);
     if (context.recording()) {
-      for (const Tensor& tensor : {mu, logvar, y, means, a, b, largest, sum}) context.save(tensor);
+      for (const Tensor& tensor : {mu, logvar, y, means}) context.save(tensor);
     }
     return value;
   }
@@ -264,29 +266,25 @@ struct L1Out {
 
   template <class T>
   Gradients backward_as(const OpContext& context, const Tensor& dy) const {
-    const Tensor &mu = context.saved(kMu), &a = context.saved(kFactorA);
-    const Device device = mu.device();
-    const std::int64_t rows = mu.size(0);
-    Tensor da, db;
-    if (context.needs_gradient(2)) da = Tensor::empty(a.shape(), a.dtype(), device);
-    if (context.needs_gradient(0) || context.needs_gradient(1)) {
-      db = Tensor::empty(a.shape(), a.dtype(), device);
-    }
-    Tensor workspace =
-        Tensor::empty({kernels::leave_one_out_workspace(device, rows)}, a.dtype(), device);
-    T *const of_a = data_or_null<T>(da), *const of_b = data_or_null<T>(db);
-    kernels::run(device, kernels::LeaveOneOutBackward<T>{
-                             a.data<T>(), context.saved(kFactorB).data<T>(),
-                             context.saved(kLargest).data<T>(), context.saved(kSum).data<double>(),
-                             dy.data<T>(), rows, a.size(1), mean_over(mu),
-                             workspace.mutable_data<T>(), of_a, of_b});
+    const Tensor& mu = context.saved(kMu);
+    const PairSumTensors sums = AllPairs::saved_sums(context);
+    PairWeights weights(sums);
+    kernels::run(dy.device(),
+                 kernels::LeaveOneOutBackward<T>{sums.totals<T>(), dy.data<T>(), mean_over(mu),
+                                                 weights.row_weight<T>(), weights.row_shift<T>(),
+                                                 weights.diagonal_weight<T>()});
+    const auto [da, db] =
+        AllPairs(context, 1)
+            .factor_gradients(weights, context.needs_gradient(2),
+                              context.needs_gradient(0) || context.needs_gradient(1));
     Gradients gradients = empty_gradients(context, mu, 3);
-    kernels::run(device,
-                 kernels::GaussianScoresBackward<T>{
-                     mu.data<T>(), context.saved(kLogvar).data<T>(), context.saved(kY).data<T>(),
-                     context.saved(kMeans).data<double>(), of_a, of_b, dy.data<T>(), rows,
-                     mu.size(1), mean_over(mu), data_or_null<T>(gradients[0]),
-                     data_or_null<T>(gradients[1]), data_or_null<T>(gradients[2])});
+    kernels::run(
+        dy.device(),
+        kernels::GaussianScoresBackward<T>{
+            mu.data<T>(), context.saved(kLogvar).data<T>(), context.saved(kY).data<T>(),
+            context.saved(kMeans).data<double>(), data_or_null<T>(da), data_or_null<T>(db),
+            dy.data<T>(), mu.size(0), mu.size(1), mean_over(mu), data_or_null<T>(gradients[0]),
+            data_or_null<T>(gradients[1]), data_or_null<T>(gradients[2])});
     return gradients;
   }
 

@@ -35,6 +35,18 @@ void validate_environments(const Config& config) {
           "sample's environment");
 }
 
+void validate_fusion(const Config& config, std::size_t reaching) {
+  const ModelConfig& model = config.model;
+  if (model.fusion == "concat") return;
+  require(reaching == config.data.modalities.size(), "config",
+          "model.fusion = \"crossmodal\" fuses every modality with every other; leave fuse_into "
+          "empty");
+  require(reaching >= 2, "config", "model.fusion = \"crossmodal\" needs two modalities or more");
+  require(model.shared_width % model.fusion_heads == 0, "config",
+          "model.fusion_heads = {} do not divide model.shared_width = {}", model.fusion_heads,
+          model.shared_width);
+}
+
 }  // namespace
 
 void validate(const Config& config) {
@@ -80,6 +92,7 @@ void validate(const Config& config) {
           "otherwise 1)",
           outputs, task);
   validate_environments(config);
+  validate_fusion(config, reaching);
   const std::string& sufficiency = config.loss.sufficiency;
   require(sufficiency == "none" || sufficiency == "input" || reaching >= 2, "config",
           "loss.sufficiency = '{}' compares modalities, and only one reaches the predictor",

@@ -70,6 +70,17 @@ struct ModelConfig {
   std::int64_t outputs = 1;
   double dropout = 0.0;
   double representation_dropout = 0.0;
+  std::string fusion = "concat";
+  std::string fusion_place = "after";
+  std::int64_t fusion_layers = 5;
+  std::int64_t fusion_heads = 5;
+  std::int64_t fusion_feed_forward = 0;
+  double fusion_dropout = 0.1;
+  double fusion_attention_dropout = 0.1;
+  double fusion_embedding_dropout = 0.2;
+  std::string fusion_positions = "sinusoidal";
+  double fusion_position_scale = 0.0;
+  std::int64_t fusion_max_positions = 512;
   bool use_invariance = true;
   bool use_decorrelation = true;
   bool use_reconstruction = true;

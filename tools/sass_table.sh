@@ -1,7 +1,8 @@
 #!/bin/sh
 # sass_table.sh BUILD [ARCHITECTURE]: what the machine code of each kernel file of a CUDA build (cmake --preset cuda) reads and writes, as a
-# table: its functions, global loads and stores and how many of those move 16 bytes, accesses to local memory. Fails, after the table, if
-# there are any of the last. ARCHITECTURE (sm_90a): one that was compiled for. Needs cuobjdump and nvdisasm of the CUDA Toolkit.
+# table: its functions, global loads (also those to shared memory) and stores and how many of each move 16 bytes, accesses to local memory.
+# Fails, after the table, if there are any of the last. ARCHITECTURE (sm_90a): one that was compiled for. Needs cuobjdump and nvdisasm of the
+# CUDA Toolkit.
 set -eu
 objects="$1/kernels/cuda/CMakeFiles/cmir_kernels_cuda.dir"
 architecture=${2:-sm_90a}
@@ -15,7 +16,7 @@ for object in $(find "$objects" -name '*.cu.o' | sort); do
   awk -v file="$(basename "$object" .cu.o)" '
     /Function :/ { ++functions }
     $2 ~ /^@/ { $2 = $3 }  # a predicate stands before the instruction
-    $2 ~ /^LDG?\./ || $2 == "LD" || $2 == "LDG" { ++loads; wide_loads += $2 ~ /\.128/ }
+    $2 ~ /^(LDG?|LDGSTS)\./ || $2 == "LD" || $2 == "LDG" { ++loads; wide_loads += $2 ~ /\.128/ }
     $2 ~ /^STG?\./ || $2 == "ST" || $2 == "STG" { ++stores; wide_stores += $2 ~ /\.128/ }
     $2 ~ /^(LDL|STL)/ { ++locals }
     END {

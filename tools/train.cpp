@@ -1,7 +1,9 @@
 // cmir train: every seed of a configuration, evaluated, with a table, a report and a picture.
 #include <fmt/ranges.h>
 
+#include "core/formats/file.h"
 #include "models/experiments/study.h"
+#include "models/training/trace_report.h"
 #include "tools/command.h"
 
 namespace cmir::tools {
@@ -9,9 +11,9 @@ namespace {
 
 struct TrainCommand {
   ConfigOptions common;
-  std::string out;
+  std::string out, trace;
   std::vector<std::int64_t> seeds;
-  std::int64_t checkpoint_steps = 0;
+  std::int64_t checkpoint_steps = 0, trace_steps = Trace::kSteps;
   bool restart = false, json = false, quiet = false;
 
   void run() const {
@@ -23,13 +25,37 @@ struct TrainCommand {
     options.directory = out.empty() ? fmt::format("runs/{}", config.data.name) : out;
     options.show_progress = !quiet;
     options.checkpoint_steps = checkpoint_steps;
+    if (!trace.empty()) {
+      std::filesystem::create_directories(options.directory);  // the file may lie there
+      require_writable(trace);                                 // an error before hours, not after
+    }
     if (restart) std::filesystem::remove_all(options.directory / "trials");
-    const StudyReport report = run_study("train", config, dataset, options);
+    const StudyReport report = trace.empty() ? run_study("train", config, dataset, options)
+                                             : run_traced(config, dataset, options);
     if (json) {
       fmt::print("{}\n", report.json.dump(2));
     } else {
       fmt::print("{}\n\n{}\nreport, table, picture and models: {}\n", report.title,
                  report.table.plain(), options.directory.string());
+    }
+  }
+
+  /// However the run ends, the trace is written and what it shows is printed.
+  StudyReport run_traced(const Config& config, const Dataset& dataset, StudyOptions options) const {
+    Trace steps(trace_steps);
+    options.trace = &steps;
+    const auto finish = [&] {
+      const TraceSummary summary = summarise(steps);
+      if (summary.steps > 0) write_trace(steps, trace);
+      if (!json) fmt::print("{}\n", describe(summary));
+    };
+    try {
+      StudyReport report = run_study("train", config, dataset, options);
+      finish();
+      return report;
+    } catch (...) {
+      finish();
+      throw;
     }
   }
 };
@@ -46,6 +72,13 @@ void add_train(CLI::App& app) {
   sub->add_option("--checkpoint-steps", command->checkpoint_steps,
                   "checkpoint also every so many steps (always: after each epoch and each minute)")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
+  sub->add_option("--trace", command->trace,
+                  "write a timeline of training steps for ui.perfetto.dev or chrome://tracing to "
+                  "this file, and print the time by phase and by kernel");
+  sub->add_option("--trace-steps", command->trace_steps,
+                  fmt::format("steps to trace, after a first one (default {})", Trace::kSteps))
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
+      ->needs("--trace");
   sub->add_flag("--restart", command->restart, "forget what the output directory holds");
   sub->add_flag("--json", command->json, "print the report as JSON");
   sub->add_flag("--quiet", command->quiet, "no progress");

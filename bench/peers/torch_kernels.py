@@ -82,23 +82,26 @@ def gemm(t, s):
 
 
 def heads(t, s):
-    return t["qkv"].view(s["samples"], s["length"], 3, s["heads"], s["width"])
+    """query, and key beside value, by heads."""
+    query = t["query"].view(s["samples"], s["queries"], s["heads"], s["width"])
+    return query, t["key_value"].view(s["samples"], s["keys"], 2, s["heads"], s["width"])
 
 
-def attend(qkv):
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+def attend(query, key_value):
+    key, value = key_value.permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(query.transpose(1, 2), key, value).transpose(1, 2)
 
 
 def attention(t, s):
-    qkv = heads(t, s)
-    return lambda: (attend(qkv),)
+    inputs = heads(t, s)
+    return lambda: (attend(*inputs),)
 
 
 def attention_backward(t, s):
-    qkv = heads(t, s).requires_grad_()
-    y, dy = attend(qkv), t["dy"].view(s["samples"], s["length"], s["heads"], s["width"])
-    return lambda: torch.autograd.grad(y, qkv, dy, retain_graph=True)
+    inputs = [x.requires_grad_() for x in heads(t, s)]
+    y = attend(*inputs)
+    dy = t["dy"].view(y.shape)
+    return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)
 
 
 def cross_entropy(t, s):
@@ -288,7 +291,7 @@ def entries(kernel, sizes, file, options):
 
 def tensors_in_order(tensors):
     """Names of the results in the order of the expression's: PyTorch's own order of gradients."""
-    order = ["out.y", "out.values", "out.derivatives", "out.dx", "out.dqkv", "out.dtable", "out.dgamma", "out.dbeta", "out.dweight", "out.dbias"]
+    order = ["out." + name for name in ("y", "values", "derivatives", "dx", "dquery", "dkey_value", "dtable", "dgamma", "dbeta", "dweight", "dbias")]
     names = [name for name in tensors if name.startswith("out.")]
     return sorted(names, key=lambda n: order.index(n) if n in order else len(order) + int(n.rsplit(".", 1)[1]))
 

@@ -135,6 +135,18 @@ void write_file_atomically(const std::filesystem::path& name,
   sync_directory(path.has_parent_path() ? path.parent_path() : std::filesystem::path("."));
 }
 
+void require_writable(const std::filesystem::path& name) {
+  const std::filesystem::path path = without_links(name);
+  if (std::filesystem::is_directory(path)) fail(ErrorKind::io, path.string(), "is a directory");
+  if (is_special(path)) {
+    if (::access(path.c_str(), W_OK) != 0) fail_errno("cannot write", path.string());
+    return;
+  }
+  std::string temporary;
+  const Descriptor fd(create_temporary(path.string(), temporary));
+  ::unlink(temporary.c_str());
+}
+
 void write_file_atomically(const std::filesystem::path& path, std::string_view text) {
   const std::span<const std::byte> part = std::as_bytes(std::span(text));
   write_file_atomically(path, std::span(&part, 1));

@@ -34,5 +34,8 @@ class MappedFile {
 void write_file_atomically(const std::filesystem::path& path,
                            std::span<const std::span<const std::byte>> parts);
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+/// For a file that is written only after long work: the Error of kind io that
+/// write_file_atomically() would end with, but for a full disk. `path` stays as it is.
+void require_writable(const std::filesystem::path& path);
 
 }  // namespace cmir

@@ -1,273 +1,394 @@
 #include "kernels/attention/attention.h"
 
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <type_traits>
+#include <utility>
 
 #include "core/parallel.h"
 #include "kernels/cpu/philox.h"
 #include "kernels/cpu/vector_math.h"
 
 #include "kernels/cpu/isa_begin.h"
-#include "kernels/cpu/small_matrix.h"
+// Compiled for that instruction set.
+#include "kernels/attention/attention_tile.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-/// One head of one sample: pointers to its first row and the numbers of its rows.
+/// Hands out parts of a chunk's workspace.
 template <class T>
-struct Head {
-  const T* query;
-  const T* key;
-  const T* value;
-  std::int64_t sample, head;
-  std::int64_t first_query, queries, first_key, keys;
-
-  Head(const AttentionProblem<T>& p, std::int64_t s, std::int64_t h)
-      : query(p.query + p.query_offsets[s] * p.query_stride + h * p.head_width),
-        key(p.key + p.key_offsets[s] * p.key_stride + h * p.head_width),
-        value(p.value + p.key_offsets[s] * p.value_stride + h * p.head_width),
-        sample(s),
-        head(h),
-        first_query(p.query_offsets[s]),
-        queries(p.query_offsets[s + 1] - p.query_offsets[s]),
-        first_key(p.key_offsets[s]),
-        keys(p.key_offsets[s + 1] - p.key_offsets[s]) {}
-
-  /// The number of keys that query i sees: always the first ones.
-  std::int64_t visible(std::int64_t i, bool causal) const {
-    return causal ? std::clamp<std::int64_t>(i + keys - queries + 1, 0, keys) : keys;
-  }
+struct Scratch {
+  T* next;
+  T* take(std::int64_t count) { return std::exchange(next, next + count); }
 };
 
-/// Calls f(j, m) for the keys j < count of query row r and head h, m being 0 for a dropped key and
-/// 1 / (1 - dropout) for a kept one.
-template <class T, class F>
-void for_each_mask(const AttentionProblem<T>& p, std::int64_t r, std::int64_t h, std::int64_t count,
-                   F&& f) {
-  const T keep = T{1} / (T{1} - static_cast<T>(p.dropout));
-  const auto threshold =
-      static_cast<std::int32_t>(std::ceil(p.dropout * 0x1p24F));  // uniform < dropout, in integers
-  const std::uint64_t block = static_cast<std::uint64_t>(r * p.heads + h) << 22;
-  for (std::int64_t j0 = 0; j0 < count; j0 += 32) {
-    std::uint32_t words[32];
-    cpu::philox_words<8>(p.stream, block + static_cast<std::uint64_t>(j0) / 4, words);
-    const std::int64_t lanes = std::min<std::int64_t>(32, count - j0);
-#pragma omp simd
-    for (std::int64_t j = 0; j < lanes; ++j) {
-      f(j0 + j, static_cast<std::int32_t>(words[j] >> 8) < threshold ? T{0} : keep);
-    }
-  }
-}
-
-/// The log-sum-exp of a row of scores, and the sum of the exponentials that replaced them.
-template <class T>
-struct Exponentials {
-  T log_sum_exp, sum;
-};
-
-/// row = exp(scale row - maximum) for j < visible, 0 up to `padded`: whole vectors, without a tail.
-template <class T>
-Exponentials<T> exponentiate(T* row, std::int64_t visible, std::int64_t padded, T scale) {
-  constexpr T kMasked = -std::numeric_limits<T>::infinity();
-  std::fill(row + visible, row + padded, kMasked);
-  T maximum = kMasked;
-#pragma omp simd reduction(max : maximum)
-  for (std::int64_t j = 0; j < padded; ++j) {
-    const T x = scale * row[j];
-    maximum = x > maximum ? x : maximum;
-  }
-  // No logit above -inf: exp(-inf - 0) = 0 throughout, and the log-sum-exp is -inf. NaN stays NaN.
-  const T shift = maximum == kMasked ? T{0} : maximum;
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t j = 0; j < padded; ++j) {
-    row[j] = cpu::exp(scale * row[j] - shift);
-    sum += row[j];
-  }
-  return {sum == T{0} ? kMasked : shift + std::log(sum), sum};
-}
-
-template <class T>
-void forward_tile(const AttentionForward<T>& a, const Head<T>& head, std::int64_t first,
-                  std::int64_t rows, T* workspace) {
-  const AttentionProblem<T>& p = a.problem;
-  const std::int64_t width = p.head_width, keys = head.keys;
-  const std::int64_t padded_width = padded_columns<T>(width), padded_keys = padded_columns<T>(keys);
-  T* key = workspace;                                    // packed [width, keys]
-  T* value = key + cpu::packed_size<T>(width, keys);     // packed [keys, width]
-  T* scores = value + cpu::packed_size<T>(keys, width);  // [rows, padded_keys]
-  T* output = scores + cpu::packed_size<T>(rows, keys);  // [rows, padded_width]
-  pack(head.key, std::int64_t{1}, p.key_stride, width, keys, width, key);
-  pack(head.value, p.value_stride, std::int64_t{1}, keys, width, keys, value);
-  multiply<false>(rows, padded_keys, width, head.query + first * p.query_stride, p.query_stride,
-                  std::int64_t{1}, key, scores, padded_keys);
-  T normalise[kAttentionTile];
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int64_t r = head.first_query + first + i;
-    T* row = scores + i * padded_keys;
-    const auto e = exponentiate(row, head.visible(first + i, p.causal), padded_keys, p.scale);
-    a.log_sum_exp[r * p.heads + head.head] = e.log_sum_exp;
-    normalise[i] = e.sum == T{0} ? T{0} : T{1} / e.sum;
-    if (p.dropout > 0)
-      for_each_mask(p, r, head.head, keys, [row](std::int64_t j, T mask) { row[j] *= mask; });
-  }
-  multiply<false>(rows, padded_width, keys, scores, padded_keys, std::int64_t{1}, value, output,
-                  padded_width);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const T* from = output + i * padded_width;
-    T* to = a.output + (head.first_query + first + i) * p.width() + head.head * width;
-    const T factor = normalise[i];
-#pragma omp simd
-    for (std::int64_t d = 0; d < width; ++d) to[d] = factor * from[d];
-  }
-}
-
-template <class T>
-void forward(const AttentionForward<T>& a) {
-  const AttentionProblem<T>& p = a.problem;
-  const std::int64_t tiles = chunk_count(0, p.most_queries, kAttentionTile);
-  const std::int64_t tasks = attention_forward_tasks(p), grain = attention_grain(tasks);
-  parallel_for(0, tasks, grain, [&](std::int64_t begin, std::int64_t end) {
-    T* workspace = a.workspace + begin / grain * attention_forward_chunk(p);
-    for (std::int64_t task = begin; task < end; ++task) {
-      const Head<T> head(p, task / tiles / p.heads, task / tiles % p.heads);
-      const std::int64_t first = task % tiles * kAttentionTile;
-      const std::int64_t rows = std::min(kAttentionTile, head.queries - first);
-      if (rows > 0) forward_tile(a, head, first, rows, workspace);
+/// Calls f(item, task of the item, workspace of the chunk) for every task of every item.
+template <class Args, class F>
+void for_each_task(const Args& a, const AttentionChunks& chunks, F&& f) {
+  const std::int64_t grain = chunks.grain();
+  parallel_for(0, chunks.tasks, grain, [&](std::int64_t begin, std::int64_t end) {
+    auto* workspace = a.workspace + begin / grain * chunks.size;
+    for (int i = 0; i < a.count; ++i) {
+      const std::int64_t first = chunks.first[i], last = std::min(end, chunks.first[i + 1]);
+      for (std::int64_t task = std::max(begin, first); task < last; ++task)
+        f(a.items[i], task - first, workspace);
     }
   });
 }
 
-/// The scratch of one (sample, head) in backward. Rows of [tile or keys] matrices are padded to
-/// whole panels.
+/// The softmax of one query over the keys so far.
 template <class T>
-struct BackwardScratch {
-  std::int64_t padded_width, padded_keys;
-  T* key_columns;    // packed [width, keys]
-  T* value_columns;  // packed [width, keys]
-  T* key_rows;       // packed [keys, width]
-  T* query;          // packed [tile, width]
-  T* doutput;        // packed [tile, width]
-  T* probability;    // [tile, padded_keys]
-  T* gradient;       // [tile, padded_keys]
-  T* dquery;         // [tile, padded_width]
-  T* dkey;           // [keys, padded_width]
-  T* dvalue;         // [keys, padded_width]
+struct RunningSoftmax {
+  using Vector = typename VectorOf<T>::type;
+  T maximum = kMasked<T>;
+  Vector sums = {};  ///< parts of the sum
 
-  BackwardScratch(T* workspace, std::int64_t width, std::int64_t keys, std::int64_t tile)
-      : padded_width(padded_columns<T>(width)),
-        padded_keys(padded_columns<T>(keys)),
-        key_columns(workspace),
-        value_columns(key_columns + cpu::packed_size<T>(width, keys)),
-        key_rows(value_columns + cpu::packed_size<T>(width, keys)),
-        query(key_rows + cpu::packed_size<T>(keys, width)),
-        doutput(query + cpu::packed_size<T>(tile, width)),
-        probability(doutput + cpu::packed_size<T>(tile, width)),
-        gradient(probability + cpu::packed_size<T>(tile, keys)),
-        dquery(gradient + cpu::packed_size<T>(tile, keys)),
-        dkey(dquery + cpu::packed_size<T>(tile, width)),
-        dvalue(dkey + cpu::packed_size<T>(keys, width)) {}
+  /// With no logit above -inf, exp(-inf - 0) is 0 throughout. NaN stays NaN.
+  T shift() const { return maximum == kMasked<T> ? T{0} : maximum; }
+  T sum() const {
+    T sum = 0;
+    for (std::int64_t i = 0; i < kLanes<T>; ++i) sum += sums[i];
+    return sum;
+  }
+
+  /// A row's logits, scale scores, in whole panels, become exp(logit - maximum). Returns what the
+  /// exponentials of the keys before are to be multiplied by.
+  T add(T* scores, std::int64_t padded, T scale) {
+    T largest = kMasked<T>;
+#pragma omp simd reduction(max : largest)
+    for (std::int64_t j = 0; j < padded; ++j) {
+      const T x = scale * scores[j];
+      largest = x > largest ? x : largest;
+    }
+    T decay = 1;
+    if (largest > maximum) {
+      decay = exp_of_shifted(maximum - largest);
+      maximum = largest;
+      sums *= decay;
+    }
+    const T shift = this->shift();
+#pragma omp simd
+    for (std::int64_t j = 0; j < padded; ++j) scores[j] = exp_of_shifted(scale * scores[j] - shift);
+    Vector even = sums, odd = {};
+    for (std::int64_t j = 0; j < padded; j += kPanel<T>) {
+      even += *reinterpret_cast<const Vector*>(scores + j);
+      odd += *reinterpret_cast<const Vector*>(scores + j + kLanes<T>);
+    }
+    sums = even + odd;
+    return decay;
+  }
 };
 
-/// From the scores q.k in `row` and doutput.value in `drow` of one query: P with its dropout, and
-/// dS.
+/// Forward for the queries [begin, end) of one (sample, head).
 template <class T>
-void score_gradient(const AttentionBackward<T>& a, const Head<T>& head, std::int64_t i, T* row,
-                    T* drow) {
-  const AttentionProblem<T>& p = a.problem;
-  const std::int64_t r = head.first_query + i, at = r * p.width() + head.head * p.head_width;
-  const T* output = a.output + at;
-  const T* doutput = a.doutput + at;
-  const T log_sum_exp = a.log_sum_exp[r * p.heads + head.head], scale = p.scale;
-  constexpr T kMasked = -std::numeric_limits<T>::infinity();
-  const std::int64_t visible = head.visible(i, p.causal);
-  T dot = 0;
-#pragma omp simd reduction(+ : dot)
-  for (std::int64_t d = 0; d < p.head_width; ++d) dot += doutput[d] * output[d];
-  // An empty row's scores are all -inf or unseen: exp(-inf - 0) = 0.
-  const T shift = log_sum_exp == kMasked ? T{0} : log_sum_exp;
-  std::fill(row + visible, row + padded_columns<T>(head.keys), kMasked);
-#pragma omp simd
-  for (std::int64_t j = 0; j < padded_columns<T>(head.keys); ++j) {
-    row[j] = cpu::exp(scale * row[j] - shift);
+struct ForwardPart {
+  using Sum = SumOf<T>;
+  const AttentionForwardItem<T>& a;
+  const AttentionProblem<T>& p;
+  const Head<T>& head;
+  std::int64_t begin, end, padded_width;
+  Sum* query;                    // [end - begin, padded width]
+  Sum* output;                   // [end - begin, padded width]
+  Sum* key_columns;              // packed [width, a block's keys]
+  Sum* copies[2];                // [a block's keys, padded width]
+  Sum* scores;                   // [tile, kAttentionKeys]
+  RunningSoftmax<Sum>* softmax;  // [end - begin]
+
+  ForwardPart(const AttentionForwardItem<T>& item, const Head<T>& of, std::int64_t first,
+              std::int64_t last, Sum* workspace)
+      : a(item), p(item.problem), head(of), begin(first), end(last) {
+    padded_width = padded_columns<Sum>(p.head_width);
+    const std::int64_t rows = end - begin, keys = std::min(head.keys, kAttentionKeys);
+    Scratch<Sum> scratch{workspace};
+    query = scratch.take(rows * padded_width);
+    output = scratch.take(rows * padded_width);
+    key_columns = scratch.take(padded_columns<Sum>(keys) * p.head_width);
+    for (Sum*& copy : copies) copy = scratch.take(keys * padded_width);
+    scores = scratch.take(std::min(rows, kAttentionTile) * kAttentionKeys);
+    softmax = reinterpret_cast<RunningSoftmax<Sum>*>(scratch.next);
+    copy_padded(head.query + begin * p.query_stride, p.query_stride, rows,
+                rows_with_panels<Sum>(rows, p.head_width, p.query_stride), p.head_width, query);
+    std::fill_n(output, rows * padded_width, Sum{0});
+    std::uninitialized_fill_n(softmax, rows, RunningSoftmax<Sum>{});
   }
-  if (p.dropout > 0) {
-    for_each_mask(p, r, head.head, visible, [=](std::int64_t j, T mask) {
-      drow[j] = scale * row[j] * (mask * drow[j] - dot);
-      row[j] *= mask;
+
+  void run() const {
+    const bool in_place = end - begin <= kAttentionInPlace;
+    const std::int64_t visible = head.visible(end - 1, p.causal);
+    for (std::int64_t j = 0; j < visible; j += kAttentionKeys) {
+      const std::int64_t keys = std::min(kAttentionKeys, head.keys - j);
+      const BlockRows<Sum> key(head.key, p.key_stride, p.head_width, head.keys, j, keys, in_place,
+                               copies[0]),
+          value(head.value, p.value_stride, p.head_width, head.keys, j, keys, in_place, copies[1]);
+      pack_transposed(key, key_columns);
+      for_each_tile(begin, end, [&](std::int64_t first, std::int64_t rows) {
+        if (head.visible(first + rows - 1, p.causal) > j) add_block(first, rows, j, keys, value);
+      });
+    }
+    for (std::int64_t i = begin; i < end; ++i) finish(i);
+  }
+
+  /// A block of keys, seen by a tile of queries.
+  void add_block(std::int64_t first, std::int64_t rows, std::int64_t j, std::int64_t keys,
+                 const BlockRows<Sum>& value) const {
+    multiply<false>(rows, padded_columns<Sum>(keys), p.head_width,
+                    query + (first - begin) * padded_width, padded_width, std::int64_t{1},
+                    key_columns, scores, kAttentionKeys);
+    for (std::int64_t i = 0; i < rows; ++i) weigh(first + i, j, keys, scores + i * kAttentionKeys);
+    value.add_product(rows, scores, kAttentionKeys, output + (first - begin) * padded_width);
+  }
+
+  /// Query i's scores become weights of the values.
+  void weigh(std::int64_t i, std::int64_t j, std::int64_t keys, Sum* row) const {
+    const std::int64_t visible = visible_in_block(p, head, i, j, keys);
+    const std::int64_t padded = padded_columns<Sum>(keys);
+    const Sum scale = to_logits(p, head.head, i, j, visible, padded, row);
+    const Sum decay = softmax[i - begin].add(row, padded, scale);
+    if (decay != Sum{1}) {
+      Sum* of_query = output + (i - begin) * padded_width;
+#pragma omp simd
+      for (std::int64_t d = 0; d < padded_width; ++d) of_query[d] *= decay;
+    }
+    if (p.dropout > 0) {
+      for_each_mask(p, head.first_query + i, head.head, j, visible,
+                    [row](std::int64_t k, Sum mask) { row[k] *= mask; });
+    }
+    if constexpr (!std::is_same_v<T, Sum>) {
+      for (std::int64_t k = 0; k < visible; ++k) row[k] = as_factor<T>(row[k]);
+    }
+  }
+
+  void finish(std::int64_t i) const {
+    const std::int64_t r = head.first_query + i;
+    const RunningSoftmax<Sum>& of_query = softmax[i - begin];
+    const Sum sum = of_query.sum(), factor = sum == Sum{0} ? Sum{0} : Sum{1} / sum;
+    a.log_sum_exp[r * p.heads + head.head] =
+        sum == Sum{0} ? kMasked<Sum> : of_query.shift() + std::log(sum);
+    const Sum* from = output + (i - begin) * padded_width;
+    Sum* to = a.output + r * p.width() + head.head * p.head_width;
+#pragma omp simd
+    for (std::int64_t d = 0; d < p.head_width; ++d) to[d] = factor * from[d];
+  }
+};
+
+template <class T>
+void forward(const AttentionForward<T>& a) {
+  check_attention_group(a);
+  for_each_task(a, attention_forward_chunks(a), [](const auto& item, auto task, auto* workspace) {
+    const AttentionProblem<T>& p = item.problem;
+    const std::int64_t rows = attention_part_rows(p), parts = chunk_count(0, p.most_queries, rows);
+    const Head<T> head(p, task / parts / p.heads, task / parts % p.heads);
+    const std::int64_t begin = task % parts * rows, end = std::min(begin + rows, head.queries);
+    if (begin < end) ForwardPart<T>(item, head, begin, end, workspace).run();
+  });
+}
+
+/// Backward for the queries [begin, end) of one (sample, head).
+template <class T>
+struct BackwardPart {
+  using Sum = SumOf<T>;
+  const AttentionBackwardItem<T>& a;
+  const AttentionProblem<T>& p;
+  const Head<T>& head;
+  std::int64_t begin, end, padded_width;
+  Sum* query;          // [end - begin, padded width]
+  Sum* doutput;        // [end - begin, padded width]
+  Sum* dquery;         // [end - begin, padded width]
+  Sum* shift;          // [end - begin]: P = exp(logit - shift)
+  Sum* delta;          // [end - begin]: doutput . output
+  Sum* key_columns;    // packed [width, a block's keys]
+  Sum* value_columns;  // packed [width, a block's keys]
+  Sum* copies[2];      // [a block's keys, padded width]
+  Sum* dkey;           // [a block's keys, padded width]
+  Sum* dvalue;         // [a block's keys, padded width]
+  Sum* probability;    // [tile, kAttentionKeys]
+  Sum* gradient;       // [tile, kAttentionKeys]
+
+  BackwardPart(const AttentionBackwardItem<T>& item, const Head<T>& of, std::int64_t first,
+               std::int64_t last, Sum* workspace)
+      : a(item), p(item.problem), head(of), begin(first), end(last) {
+    padded_width = padded_columns<Sum>(p.head_width);
+    const std::int64_t rows = end - begin, keys = std::min(head.keys, kAttentionKeys);
+    Scratch<Sum> scratch{workspace};
+    for (Sum** part : {&query, &doutput, &dquery}) *part = scratch.take(rows * padded_width);
+    for (Sum** part : {&key_columns, &value_columns})
+      *part = scratch.take(padded_columns<Sum>(keys) * p.head_width);
+    for (Sum** part : {&copies[0], &copies[1], &dkey, &dvalue})
+      *part = scratch.take(keys * padded_width);
+    for (Sum** part : {&probability, &gradient})
+      *part = scratch.take(std::min(rows, kAttentionTile) * kAttentionKeys);
+    for (Sum** part : {&shift, &delta}) *part = scratch.take(rows);
+    load_queries();
+  }
+
+  void load_queries() const {
+    const std::int64_t rows = end - begin, width = p.head_width;
+    const std::int64_t at = (head.first_query + begin) * p.width() + head.head * width;
+    copy_padded(head.query + begin * p.query_stride, p.query_stride, rows,
+                rows_with_panels<Sum>(rows, width, p.query_stride), width, query);
+    copy_padded(a.doutput + at, p.width(), rows, rows_with_panels<Sum>(rows, width, p.width()),
+                width, doutput);
+    std::fill_n(dquery, rows * padded_width, Sum{0});
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const Sum* output = a.output + at + i * p.width();
+      const Sum* own = doutput + i * padded_width;
+      Sum sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t d = 0; d < width; ++d) sum += own[d] * output[d];
+      delta[i] = sum;
+      // An empty row's logits are all -inf or unseen: exp(-inf - 0) = 0.
+      const Sum log_sum_exp = a.log_sum_exp[(head.first_query + begin + i) * p.heads + head.head];
+      shift[i] = log_sum_exp == kMasked<Sum> ? Sum{0} : log_sum_exp;
+    }
+  }
+
+  /// Calls f(first key, keys, the block's keys) for each block, whose keys and values are packed.
+  template <class F>
+  void for_each_block(F&& f) const {
+    const bool in_place = end - begin <= kAttentionInPlace;
+    for (std::int64_t j = 0; j < head.keys; j += kAttentionKeys) {
+      const std::int64_t keys = std::min(kAttentionKeys, head.keys - j);
+      const BlockRows<Sum> key(head.key, p.key_stride, p.head_width, head.keys, j, keys, in_place,
+                               copies[0]),
+          value(head.value, p.value_stride, p.head_width, head.keys, j, keys, true, copies[1]);
+      pack_transposed(key, key_columns);
+      pack_transposed(value, value_columns);
+      f(j, keys, key);
+    }
+  }
+
+  /// For each tile of queries that sees any of a block of keys: makes `probability` P with its
+  /// dropout and `gradient` factor times the derivative by the logits, and calls f(first, rows).
+  template <class F>
+  void for_each_gradient(std::int64_t j, std::int64_t keys, Sum factor, F&& f) const {
+    const std::int64_t padded_keys = padded_columns<Sum>(keys);
+    for_each_tile(begin, end, [&](std::int64_t first, std::int64_t rows) {
+      if (head.visible(first + rows - 1, p.causal) <= j) return;
+      const std::int64_t at = (first - begin) * padded_width;
+      multiply<false>(rows, padded_keys, p.head_width, query + at, padded_width, std::int64_t{1},
+                      key_columns, probability, kAttentionKeys);
+      multiply<false>(rows, padded_keys, p.head_width, doutput + at, padded_width, std::int64_t{1},
+                      value_columns, gradient, kAttentionKeys);
+      for (std::int64_t i = 0; i < rows; ++i)
+        differentiate(first + i, j, keys, factor, probability + i * kAttentionKeys,
+                      gradient + i * kAttentionKeys);
+      f(first, rows);
     });
-  } else {
+  }
+
+  /// One query's row of both.
+  void differentiate(std::int64_t i, std::int64_t j, std::int64_t keys, Sum factor, Sum* row,
+                     Sum* drow) const {
+    const std::int64_t visible = visible_in_block(p, head, i, j, keys);
+    const std::int64_t padded = padded_columns<Sum>(keys);
+    const Sum scale = to_logits(p, head.head, i, j, visible, padded, row);
+    const Sum own_shift = shift[i - begin], own_delta = delta[i - begin];
+    if (p.dropout > 0) {
 #pragma omp simd
-    for (std::int64_t j = 0; j < visible; ++j) drow[j] = scale * row[j] * (drow[j] - dot);
+      for (std::int64_t k = 0; k < padded; ++k) row[k] = exp_of_shifted(scale * row[k] - own_shift);
+      for_each_mask(p, head.first_query + i, head.head, j, visible, [=](std::int64_t k, Sum mask) {
+        drow[k] = factor * row[k] * (mask * drow[k] - own_delta);
+        row[k] *= mask;
+      });
+    } else {
+#pragma omp simd
+      for (std::int64_t k = 0; k < padded; ++k) {
+        const Sum exponential = exp_of_shifted(scale * row[k] - own_shift);
+        row[k] = exponential;
+        drow[k] = factor * exponential * (drow[k] - own_delta);
+      }
+    }
+    std::fill(drow + visible, drow + padded, Sum{0});
   }
-  std::fill(drow + visible, drow + head.keys, T{0});
-}
+
+  /// Adds a tile's part to the block's dkey and dvalue and the tile's dquery.
+  void add_products(std::int64_t first, std::int64_t rows, std::int64_t keys,
+                    const BlockRows<Sum>& key) const {
+    if constexpr (!std::is_same_v<T, Sum>) {
+      for (std::int64_t i = 0; i < rows * kAttentionKeys; ++i) {
+        probability[i] = as_factor<T>(probability[i]);
+        gradient[i] = as_factor<T>(gradient[i]);
+      }
+    }
+    const std::int64_t at = (first - begin) * padded_width;
+    multiply_rows<true>(keys, padded_width, rows, probability, std::int64_t{1}, kAttentionKeys,
+                        doutput + at, padded_width, dvalue, padded_width);
+    multiply_rows<true>(keys, padded_width, rows, gradient, std::int64_t{1}, kAttentionKeys,
+                        query + at, padded_width, dkey, padded_width);
+    key.add_product(rows, gradient, kAttentionKeys, dquery + at);
+  }
+};
 
 template <class T>
-void copy_rows(const T* from, std::int64_t rows, std::int64_t width, std::int64_t from_stride,
-               T* to, std::int64_t to_stride) {
-  for (std::int64_t r = 0; r < rows; ++r)
-    std::copy_n(from + r * from_stride, width, to + r * to_stride);
-}
-
-/// Adds a tile of queries to scratch.dkey and dvalue, and writes its dquery.
-template <class T>
-void backward_tile(const AttentionBackward<T>& a, const Head<T>& head, std::int64_t first,
-                   std::int64_t rows, const BackwardScratch<T>& scratch) {
+void backward_head(const AttentionBackwardItem<T>& a, const Head<T>& head, SumOf<T>* workspace) {
+  using Sum = SumOf<T>;
   const AttentionProblem<T>& p = a.problem;
-  const std::int64_t width = p.head_width, keys = head.keys;
-  const std::int64_t padded_width = scratch.padded_width, padded_keys = scratch.padded_keys;
-  const T* query = head.query + first * p.query_stride;
-  const T* doutput = a.doutput + (head.first_query + first) * p.width() + head.head * width;
-  multiply<false>(rows, padded_keys, width, query, p.query_stride, std::int64_t{1},
-                  scratch.key_columns, scratch.probability, padded_keys);
-  multiply<false>(rows, padded_keys, width, doutput, p.width(), std::int64_t{1},
-                  scratch.value_columns, scratch.gradient, padded_keys);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    score_gradient(a, head, first + i, scratch.probability + i * padded_keys,
-                   scratch.gradient + i * padded_keys);
+  const std::int64_t width = p.head_width, column = head.head * width;
+  const BackwardPart<T> part(a, head, 0, head.queries, workspace);
+  part.for_each_block([&](std::int64_t j, std::int64_t keys, const BlockRows<Sum>& key) {
+    std::fill_n(part.dkey, keys * part.padded_width, Sum{0});
+    std::fill_n(part.dvalue, keys * part.padded_width, Sum{0});
+    part.for_each_gradient(j, keys, p.scale, [&](std::int64_t first, std::int64_t rows) {
+      part.add_products(first, rows, keys, key);
+    });
+    const std::int64_t row = head.first_key + j;
+    store_rows(part.dkey, keys, width, part.padded_width, a.dkey + row * p.key_stride + column,
+               p.key_stride);
+    store_rows(part.dvalue, keys, width, part.padded_width,
+               a.dvalue + row * p.value_stride + column, p.value_stride);
+  });
+  store_rows(part.dquery, head.queries, width, part.padded_width,
+             a.dquery + head.first_query * p.query_stride + column, p.query_stride);
+}
+
+/// The derivative by the bias of the queries [first, first + kAttentionTile) of a head: that by the
+/// logits, summed over the samples in order.
+template <class T>
+void dbias_tile(const AttentionBackwardItem<T>& a, std::int64_t h, std::int64_t first,
+                SumOf<T>* workspace) {
+  using Sum = SumOf<T>;
+  const AttentionProblem<T>& p = a.problem;
+  Sum* dbias = a.dbias + h * p.bias_queries * p.bias_keys;
+  const std::int64_t last = std::min(first + kAttentionTile, p.bias_queries);
+  std::fill(dbias + first * p.bias_keys, dbias + last * p.bias_keys, Sum{0});
+  for (std::int64_t s = 0; s < p.samples; ++s) {
+    const Head<T> head(p, s, h);
+    if (first >= head.queries) continue;
+    const BackwardPart<T> part(a, head, first, std::min(last, head.queries), workspace);
+    part.for_each_block([&](std::int64_t j, std::int64_t keys, const auto&) {
+      part.for_each_gradient(j, keys, Sum{1}, [&](std::int64_t tile, std::int64_t rows) {
+        for (std::int64_t i = 0; i < rows; ++i) {
+          const Sum* from = part.gradient + i * kAttentionKeys;
+          Sum* to = dbias + (tile + i) * p.bias_keys + j;
+          for (std::int64_t k = 0; k < keys; ++k) to[k] += from[k];
+        }
+      });
+    });
   }
-  pack(query, p.query_stride, std::int64_t{1}, rows, width, rows, scratch.query);
-  pack(doutput, p.width(), std::int64_t{1}, rows, width, rows, scratch.doutput);
-  multiply<true>(keys, padded_width, rows, scratch.probability, std::int64_t{1}, padded_keys,
-                 scratch.doutput, scratch.dvalue, padded_width);
-  multiply<true>(keys, padded_width, rows, scratch.gradient, std::int64_t{1}, padded_keys,
-                 scratch.query, scratch.dkey, padded_width);
-  multiply<false>(rows, padded_width, keys, scratch.gradient, padded_keys, std::int64_t{1},
-                  scratch.key_rows, scratch.dquery, padded_width);
-  copy_rows(scratch.dquery, rows, width, padded_width,
-            a.dquery + (head.first_query + first) * p.query_stride + head.head * width,
-            p.query_stride);
 }
 
 template <class T>
 void backward(const AttentionBackward<T>& a) {
-  const AttentionProblem<T>& p = a.problem;
-  const std::int64_t tasks = p.samples * p.heads, grain = attention_grain(tasks);
-  parallel_for(0, tasks, grain, [&](std::int64_t begin, std::int64_t end) {
-    T* workspace = a.workspace + begin / grain * attention_backward_chunk(p);
-    for (std::int64_t task = begin; task < end; ++task) {
-      const Head<T> head(p, task / p.heads, task % p.heads);
-      const std::int64_t width = p.head_width, keys = head.keys, column = head.head * width;
-      const BackwardScratch<T> scratch(workspace, width, keys,
-                                       std::min(head.queries, kAttentionTile));
-      pack(head.key, std::int64_t{1}, p.key_stride, width, keys, width, scratch.key_columns);
-      pack(head.value, std::int64_t{1}, p.value_stride, width, keys, width, scratch.value_columns);
-      pack(head.key, p.key_stride, std::int64_t{1}, keys, width, keys, scratch.key_rows);
-      std::fill_n(scratch.dkey, keys * scratch.padded_width, T{0});
-      std::fill_n(scratch.dvalue, keys * scratch.padded_width, T{0});
-      for (std::int64_t first = 0; first < head.queries; first += kAttentionTile) {
-        backward_tile(a, head, first, std::min(kAttentionTile, head.queries - first), scratch);
-      }
-      copy_rows(scratch.dkey, keys, width, scratch.padded_width,
-                a.dkey + head.first_key * p.key_stride + column, p.key_stride);
-      copy_rows(scratch.dvalue, keys, width, scratch.padded_width,
-                a.dvalue + head.first_key * p.value_stride + column, p.value_stride);
-    }
+  check_attention_group(a);
+  for_each_task(a, attention_backward_chunks(a), [](const auto& item, auto task, auto* workspace) {
+    const AttentionProblem<T>& p = item.problem;
+    backward_head(item, Head<T>(p, task / p.heads, task % p.heads), workspace);
+  });
+  for_each_task(a, attention_dbias_chunks(a), [](const auto& item, auto task, auto* workspace) {
+    const std::int64_t tiles = chunk_count(0, item.problem.bias_queries, kAttentionTile);
+    dbias_tile(item, task / tiles, task % tiles * kAttentionTile, workspace);
   });
 }
 
-const RegisterCpu registered{kIsa, &forward<float>, &forward<double>, &backward<float>,
-                             &backward<double>};
+const RegisterCpu registered{kIsa,
+                             &forward<float>,
+                             &forward<double>,
+                             &forward<BFloat16>,
+                             &backward<float>,
+                             &backward<double>,
+                             &backward<BFloat16>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

@@ -54,10 +54,12 @@ void pack(const From* b, std::int64_t row_stride, std::int64_t column_stride, st
   }
 }
 
-/// c[M rows, one panel] = a b, or += with kAdd; every element of c can be read and written.
+/// c[M rows, one panel] = a b, or += with kAdd; every element of c can be read and written. b's
+/// rows are b_stride apart: kPanel where it is packed.
 template <class T, int M, bool kAdd>
 void multiply_tile(std::int64_t depth, const T* a, std::int64_t row_stride,
-                   std::int64_t depth_stride, const T* b, T* c, std::int64_t c_stride) {
+                   std::int64_t depth_stride, const T* b, std::int64_t b_stride, T* c,
+                   std::int64_t c_stride) {
   using Vector = typename VectorOf<T>::type;
   Vector sum[M][2] = {};
   if constexpr (kAdd) {
@@ -69,7 +71,7 @@ void multiply_tile(std::int64_t depth, const T* a, std::int64_t row_stride,
     }
   }
   for (std::int64_t k = 0; k < depth; ++k) {
-    const auto* row = reinterpret_cast<const Vector*>(b + k * kPanel<T>);
+    const auto* row = reinterpret_cast<const Vector*>(b + k * b_stride);
     const Vector b0 = row[0], b1 = row[1];
 #pragma GCC unroll 8
     for (int i = 0; i < M; ++i) {
@@ -89,28 +91,26 @@ void multiply_tile(std::int64_t depth, const T* a, std::int64_t row_stride,
 /// The same for a panel of which only `columns` are c's own: through a copy.
 template <class T, int M, bool kAdd>
 void multiply_edge(std::int64_t depth, const T* a, std::int64_t row_stride,
-                   std::int64_t depth_stride, const T* b, T* c, std::int64_t c_stride,
-                   std::int64_t columns) {
+                   std::int64_t depth_stride, const T* b, std::int64_t b_stride, T* c,
+                   std::int64_t c_stride, std::int64_t columns) {
   if (columns == kPanel<T>) {
-    return multiply_tile<T, M, kAdd>(depth, a, row_stride, depth_stride, b, c, c_stride);
+    return multiply_tile<T, M, kAdd>(depth, a, row_stride, depth_stride, b, b_stride, c, c_stride);
   }
   T copy[M * kPanel<T>] = {};
   for (int i = 0; i < M && kAdd; ++i) std::copy_n(c + i * c_stride, columns, copy + i * kPanel<T>);
-  multiply_tile<T, M, kAdd>(depth, a, row_stride, depth_stride, b, copy, kPanel<T>);
+  multiply_tile<T, M, kAdd>(depth, a, row_stride, depth_stride, b, b_stride, copy, kPanel<T>);
   for (int i = 0; i < M; ++i) std::copy_n(copy + i * kPanel<T>, columns, c + i * c_stride);
 }
 
-/// C [rows, columns] = A B, or += with kAdd, where A(i, k) = a[i * row_stride + k * depth_stride],
-/// B is packed with depth `depth` and C's rows are c_stride apart. Where C has room for whole
-/// panels, pass the padded number of columns (see padded_columns): the columns past B's own become
-/// zero (or stay), and no edge is copied.
+/// The loops of multiply and multiply_rows: column j of B, at a panel's start, is at b + j *
+/// b_column, and its rows are b_stride apart.
 template <bool kAdd, class T>
-void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
-              std::int64_t row_stride, std::int64_t depth_stride, const T* packed, T* c,
-              std::int64_t c_stride) {
+void multiply_panels(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
+                     std::int64_t row_stride, std::int64_t depth_stride, const T* b,
+                     std::int64_t b_column, std::int64_t b_stride, T* c, std::int64_t c_stride) {
   const auto tile = [&]<int M>(std::int64_t i, std::int64_t j) {
-    multiply_edge<T, M, kAdd>(depth, a + i * row_stride, row_stride, depth_stride,
-                              packed + j * depth, c + i * c_stride + j, c_stride,
+    multiply_edge<T, M, kAdd>(depth, a + i * row_stride, row_stride, depth_stride, b + j * b_column,
+                              b_stride, c + i * c_stride + j, c_stride,
                               std::min(kPanel<T>, columns - j));
   };
   const auto row_tile = [&](std::int64_t i, std::int64_t j) {
@@ -138,6 +138,28 @@ void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const
       for (std::int64_t j = 0; j < columns; j += kPanel<T>) row_tile(i, j);
     }
   }
+}
+
+/// C [rows, columns] = A B, or += with kAdd, where A(i, k) = a[i * row_stride + k * depth_stride],
+/// B is packed with depth `depth` and C's rows are c_stride apart. Where C has room for whole
+/// panels, pass the padded number of columns (see padded_columns): the columns past B's own become
+/// zero (or stay), and no edge is copied.
+template <bool kAdd, class T>
+void multiply(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
+              std::int64_t row_stride, std::int64_t depth_stride, const T* packed, T* c,
+              std::int64_t c_stride) {
+  multiply_panels<kAdd>(rows, columns, depth, a, row_stride, depth_stride, packed, depth, kPanel<T>,
+                        c, c_stride);
+}
+
+/// The same for B [depth, columns] that is not packed, with rows b_stride apart. All of B's and C's
+/// panels are read and written whole.
+template <bool kAdd, class T>
+void multiply_rows(std::int64_t rows, std::int64_t columns, std::int64_t depth, const T* a,
+                   std::int64_t row_stride, std::int64_t depth_stride, const T* b,
+                   std::int64_t b_stride, T* c, std::int64_t c_stride) {
+  multiply_panels<kAdd>(rows, columns, depth, a, row_stride, depth_stride, b, 1, b_stride, c,
+                        c_stride);
 }
 
 /// Columns rounded up to whole panels.

@@ -25,10 +25,10 @@ namespace cmir::kernels::cpu {
 /// Relative error <= 2e-7. -inf and anything below -87.3 give 0 (no denormals), above 88.72
 /// infinity, NaN gives NaN.
 [[gnu::always_inline]] inline float exp(float x) {
-  const float clamped = x < -88.0F ? -88.0F : (x > 88.8F ? 88.8F : x);
-  std::int32_t exponent;
-  const float n = round_to_int(clamped * 1.44269504F, exponent);
-  float r = clamped - n * 0.693359375F;
+  constexpr float kMagic = 12582912.0F;  // as in round_to_int; its bits << 23 are 0
+  const float shifted = x * 1.44269504F + kMagic;
+  const float n = shifted - kMagic;
+  float r = x - n * 0.693359375F;
   r = r - n * -2.12194440e-4F;
   float p = 0.001392625083F;  // a fit to (exp(r) - 1 - r) / r^2 at Chebyshev nodes
   p = p * r + 0.008363232884F;
@@ -37,15 +37,12 @@ namespace cmir::kernels::cpu {
   p = p * r + 0.5F;
   p = p * r + 1.0F;
   p = p * r + 1.0F;
-  // Two factors, since 2^128 is no f32: the exponent is in -127 .. 128. Unsigned, so that a NaN's
-  // exponent wraps without harm.
-  const std::int32_t half = exponent >> 1;
-  const auto scale = std::bit_cast<float>(static_cast<std::uint32_t>(half + 127) << 23);
-  const auto scale2 = std::bit_cast<float>(static_cast<std::uint32_t>(exponent - half + 127) << 23);
-  const float value = p * scale * scale2;
-  const float low = x < -87.3F ? 0.0F : value;
-  const float high = x > 88.72284F ? std::numeric_limits<float>::infinity() : low;
-  return x != x ? x : high;
+  // Between the limits p 2^n is a normal number: n goes to p's exponent. Beyond them what comes of
+  // it is not taken.
+  const auto value = std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) +
+                                          (std::bit_cast<std::uint32_t>(shifted) << 23));
+  const float high = x <= 88.72284F ? value : x * std::numeric_limits<float>::infinity();
+  return x < -87.3F ? 0.0F : high;
 }
 [[gnu::always_inline]] inline double exp(double x) { return std::exp(x); }
 

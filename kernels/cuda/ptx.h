@@ -43,6 +43,13 @@ __device__ inline unsigned to_tf32(float value) {
   return rounded;
 }
 
+/// 2^x within 2^-22 of itself, 0 where it is below the least normal number.
+__device__ inline float exp2_approximate(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 /// d += a b. The low 13 bits of a's and b's elements are ignored.
 __device__ inline void mma_m16n8k8_tf32(float (&d)[4], const unsigned (&a)[4],
                                         const unsigned (&b)[2]) {

@@ -30,12 +30,16 @@ enum ClubMoment : int {
   kClubWeighted,      ///< sum_i w (a^2 - 2ab)
   kClubMoments,
 };
+/// Sums of a feature that a chunk of rows leaves on the CPU.
+inline constexpr int kClubChunkSums = 6;
 
 /// *value = scale N vCLUB (scale = 1 / N for the bound itself). Without logvar, w = 1: CLUBMean of
-/// the authors' code. All sums are f64, per chunk of rows, the chunks in order (on CUDA by the
-/// threads of a block, then the chunks, in an order of the shape and alignment alone). For one row
-/// the value is 0. exp overflows where logvar < -88 (f32). Bytes: 4 rows width sizeof(T) (y is read
-/// twice), 3 without logvar. Operations: about 30 per element.
+/// the authors' code. CPU: terms are T about a number near the mean of a chunk of rows, summed in T
+/// over 8 rows, then in f64; the chunks' sums are moved to m and merged in order, in f64. CUDA: all
+/// in f64, by the threads of a block, then the chunks, in an order of the shape and alignment
+/// alone. For one row the value is 0. exp overflows where logvar < -88 (f32), on the CPU a square
+/// where y or mu is 1e19 from the mean. Bytes: 4 rows width sizeof(T) (y is read twice, on the CPU
+/// the second time from its cache), 3 without logvar. Operations: about 30 per element.
 template <class T>
 struct ClubForward {
   static constexpr std::string_view name = "club_forward";
@@ -54,17 +58,16 @@ struct ClubForward {
     return std::max<std::int64_t>(64, (rows + 255) / 256);
   }
   static std::int64_t workspace(std::int64_t rows, std::int64_t width) {
-    return std::max<std::int64_t>(1, chunk_count(0, rows, grain(rows))) * (kClubMoments - 1) *
-           width;
+    return std::max<std::int64_t>(1, chunk_count(0, rows, grain(rows))) * kClubChunkSums * width;
   }
   double bytes() const { return (logvar ? 4.0 : 3.0) * rows * width * sizeof(T); }
   double operations() const { return 30.0 * rows * width; }
 };
 
 /// With c = cotangent scale: dmu = c w a, dlogvar = c w (a^2 - 2ab - v) / 2, and as y also moves m
-/// and v, dy = c (w (b - a) + (a sum_i w - sum_i w b) / N). Each may be null. In f64 per element;
-/// for one row all are 0 but for f64's rounding. Bytes: up to 6 rows width sizeof(T). Operations:
-/// about 40 per element.
+/// and v, dy = c (w (b - a) + (a sum_i w - sum_i w b) / N). Each may be null. On the CPU in T per
+/// element, with m in two parts of T, on CUDA in f64; for one row all are 0 (CUDA: but for
+/// rounding). Bytes: up to 6 rows width sizeof(T). Operations: about 40 per element.
 template <class T>
 struct ClubBackward {
   static constexpr std::string_view name = "club_backward";

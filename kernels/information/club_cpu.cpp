@@ -8,74 +8,123 @@
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-constexpr std::int64_t kColumns = 64;  // columns that a chunk walks down together
-constexpr int kSums = kClubMoments - 1;
+/// Columns that are walked down together: as many as a row has, mostly, so that memory is read in
+/// order. Rows whose terms are summed in T before they are added in f64. Rows between a term and
+/// what is fetched meanwhile.
+constexpr std::int64_t kColumns = 256, kRows = 8, kAhead = 4;
 
-/// totals[s] [width] = the chunks' sums number s, added in order.
-void add_chunks(const double* partial, std::int64_t chunks, std::int64_t size, double* totals) {
-  std::fill_n(totals, size, 0.0);
-  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const double* part = partial + chunk * size;
+/// What a chunk of rows leaves of each feature: some number near its mean of y, and sums of y less
+/// that number, and of a^2, w, w b and w (a^2 - 2ab) about it.
+enum ChunkSum : int { kCentre, kY, kSquares, kWeights, kWeightedMean, kWeighted };
+static_assert(kWeighted + 1 == kClubChunkSums);
+
+/// Adds to the sums of `count` columns what kTogether rows have in them, from element `at` on.
+template <class T, bool kHasLogvar, int kTogether>
+void add_rows(const ClubForward<T>& a, std::int64_t at, std::int64_t count, const T* centre,
+              T (&sums)[kClubChunkSums][kColumns]) {
+  const std::int64_t width = a.width;
+  const T *mu = a.mu + at, *y = a.y + at, *logvar = kHasLogvar ? a.logvar + at : nullptr;
+  for (std::int64_t k = 0; k < count; k += 64 / static_cast<std::int64_t>(sizeof(T))) {
+    for (int row = 0; row < kTogether; ++row) {
+      __builtin_prefetch(mu + (kAhead + row) * width + k);
+      if (kHasLogvar) __builtin_prefetch(logvar + (kAhead + row) * width + k);
+    }
+  }
 #pragma omp simd
-    for (std::int64_t k = 0; k < size; ++k) totals[k] += part[k];
+  for (std::int64_t k = 0; k < count; ++k) {
+    T of_y = 0, squares = 0, weights = 0, weighted_mean = 0, weighted = 0;
+    for (int row = 0; row < kTogether; ++row) {
+      const T w = kHasLogvar ? cpu::exp(-logvar[row * width + k]) : T{1};
+      const T p = y[row * width + k] - centre[k], q = mu[row * width + k] - centre[k];
+      of_y += p;
+      squares += p * p;
+      weights += w;
+      weighted_mean += w * q;
+      weighted += w * (p * (p - 2 * q));
+    }
+    sums[kY][k] += of_y;
+    sums[kSquares][k] += squares;
+    sums[kWeights][k] += weights;
+    sums[kWeightedMean][k] += weighted_mean;
+    sums[kWeighted][k] += weighted;
   }
 }
 
-template <class T>
-void mean_of_features(const ClubForward<T>& a, std::int64_t grain, std::int64_t chunks) {
-  parallel_for(0, a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    double* sum = a.partial + begin / grain * a.width;
-    std::fill_n(sum, a.width, 0.0);
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T* y = a.y + i * a.width;
+/// Of columns [first, first + count) over a chunk, to out [kClubChunkSums, width].
+template <class T, bool kHasLogvar>
+void sum_chunk(const ClubForward<T>& a, std::int64_t begin, std::int64_t end, std::int64_t first,
+               std::int64_t count, double* out) {
+  alignas(64) T centre[kColumns] = {};
+  for (std::int64_t i = begin; i < end; ++i) {
+    const T* y = a.y + i * a.width + first;
 #pragma omp simd
-      for (std::int64_t k = 0; k < a.width; ++k) sum[k] += static_cast<double>(y[k]);
+    for (std::int64_t k = 0; k < count; ++k) centre[k] += y[k];
+  }
+  for (std::int64_t k = 0; k < count; ++k) centre[k] /= static_cast<T>(end - begin);
+  for (int s = kCentre; s < kClubChunkSums; ++s) std::fill_n(out + s * a.width + first, count, 0.0);
+  std::copy_n(centre, count, out + first);
+  for (std::int64_t block = begin; block < end; block += kRows) {
+    alignas(64) T sums[kClubChunkSums][kColumns] = {};
+    const std::int64_t stop = std::min(block + kRows, end);
+    for (std::int64_t i = block; i < stop; i += 2) {  // in pairs, which halves the sums' traffic
+      const std::int64_t at = i * a.width + first;
+      const auto add = i + 1 < stop ? &add_rows<T, kHasLogvar, 2> : &add_rows<T, kHasLogvar, 1>;
+      add(a, at, count, centre, sums);
+    }
+    for (int s = kY; s < kClubChunkSums; ++s) {
+      double* const total = out + s * a.width + first;
+#pragma omp simd
+      for (std::int64_t k = 0; k < count; ++k) total[k] += static_cast<double>(sums[s][k]);
+    }
+  }
+}
+
+/// moments = the chunks' sums, in order, about the mean m of all rows: with m = centre + shift, a
+/// and b are less by shift, sum a^2 = squares - 2 shift sum y + n shift^2, sum w b less by shift
+/// sum w, and sum w (a^2 - 2ab) more by shift (2 sum w b - shift sum w).
+template <class T>
+void merge_chunks(const ClubForward<T>& a) {
+  const std::int64_t grain = ClubForward<T>::grain(a.rows), width = a.width;
+  const auto for_chunks = [&](auto&& f) {
+    for (std::int64_t begin = 0; begin < a.rows; begin += grain) {
+      f(static_cast<double>(std::min(grain, a.rows - begin)),
+        a.partial + begin / grain * kClubChunkSums * width);
+    }
+  };
+  double* const to = a.moments;
+  std::fill_n(to, kClubMoments * width, 0.0);
+  for_chunks([&](double rows, const double* from) {
+#pragma omp simd
+    for (std::int64_t k = 0; k < width; ++k) {
+      to[k] += (rows * from[k] + from[kY * width + k]) / static_cast<double>(a.rows);
     }
   });
-  double* mean = a.moments + kClubMean * a.width;
-  add_chunks(a.partial, chunks, a.width, mean);
-  for (std::int64_t k = 0; k < a.width; ++k) mean[k] /= static_cast<double>(a.rows);
-}
-
-/// The other moments of columns [first, first + count) over a chunk of rows, to out [kSums, width].
-template <class T, bool kWeighted>
-void moments_of_tile(const ClubForward<T>& a, std::int64_t begin, std::int64_t end,
-                     std::int64_t first, std::int64_t count, double* out) {
-  alignas(64) double squares[kColumns] = {}, weights[kColumns] = {}, weighted_mean[kColumns] = {},
-                     weighted[kColumns] = {};
-  const double* mean = a.moments + kClubMean * a.width + first;
-  for (std::int64_t i = begin; i < end; ++i) {
-    const std::int64_t at = i * a.width + first;
-    const T *mu = a.mu + at, *y = a.y + at, *logvar = kWeighted ? a.logvar + at : nullptr;
+  for_chunks([&](double rows, const double* from) {
 #pragma omp simd
-    for (std::int64_t k = 0; k < count; ++k) {
-      const double w = kWeighted ? static_cast<double>(cpu::exp(-logvar[k])) : 1.0;
-      const double p = static_cast<double>(y[k]) - mean[k];
-      const double q = static_cast<double>(mu[k]) - mean[k];
-      squares[k] += p * p;
-      weights[k] += w;
-      weighted_mean[k] += w * q;
-      weighted[k] += w * (p * (p - 2 * q));
+    for (std::int64_t k = 0; k < width; ++k) {
+      const double shift = to[k] - from[k], weights = from[kWeights * width + k],
+                   weighted_mean = from[kWeightedMean * width + k];
+      to[kClubSquares * width + k] +=
+          from[kSquares * width + k] + shift * (rows * shift - 2 * from[kY * width + k]);
+      to[kClubWeights * width + k] += weights;
+      to[kClubWeightedMean * width + k] += weighted_mean - shift * weights;
+      to[kClubWeighted * width + k] +=
+          from[kWeighted * width + k] + shift * (2 * weighted_mean - shift * weights);
     }
-  }
-  std::copy_n(squares, count, out + first);
-  std::copy_n(weights, count, out + a.width + first);
-  std::copy_n(weighted_mean, count, out + 2 * a.width + first);
-  std::copy_n(weighted, count, out + 3 * a.width + first);
+  });
 }
 
 template <class T>
 void forward(const ClubForward<T>& a) {
-  const std::int64_t grain = ClubForward<T>::grain(a.rows), chunks = chunk_count(0, a.rows, grain);
-  mean_of_features(a, grain, chunks);
-  const auto tile = a.logvar ? &moments_of_tile<T, true> : &moments_of_tile<T, false>;
+  const std::int64_t grain = ClubForward<T>::grain(a.rows);
+  const auto chunk = a.logvar ? &sum_chunk<T, true> : &sum_chunk<T, false>;
   parallel_for(0, a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    double* out = a.partial + begin / grain * kSums * a.width;
+    double* sums = a.partial + begin / grain * kClubChunkSums * a.width;
     for (std::int64_t first = 0; first < a.width; first += kColumns) {
-      tile(a, begin, end, first, std::min(kColumns, a.width - first), out);
+      chunk(a, begin, end, first, std::min(kColumns, a.width - first), sums);
     }
   });
-  add_chunks(a.partial, chunks, kSums * a.width, a.moments + kClubSquares * a.width);
+  merge_chunks(a);
   const double* moments = a.moments;
   double sum = 0;
   for (std::int64_t k = 0; k < a.width; ++k) {
@@ -86,43 +135,64 @@ void forward(const ClubForward<T>& a) {
   *a.value = static_cast<T>(-0.5 * a.scale * sum);
 }
 
-/// One row; what is null is not written.
-template <class T, bool kWeighted>
-void backward_row(const ClubBackward<T>& a, std::int64_t row) {
-  const std::int64_t at = row * a.width;
-  const T *mu = a.mu + at, *y = a.y + at, *logvar = kWeighted ? a.logvar + at : nullptr;
-  const double *mean = a.moments, *squares = mean + kClubSquares * a.width,
-               *weights = mean + kClubWeights * a.width,
-               *weighted_mean = mean + kClubWeightedMean * a.width;
-  const double factor = a.scale * static_cast<double>(*a.cotangent);
-  const double inverse = 1.0 / static_cast<double>(a.rows);
-  const auto each = [&](T* out, auto&& gradient) {
-    if (!out) return;
+/// Means of columns in two parts of T: an element less both loses nothing to the mean's size.
+template <class T>
+struct Centre {
+  T high[kColumns], low[kColumns];
+
+  Centre(const double* mean, std::int64_t count) {
 #pragma omp simd
-    for (std::int64_t k = 0; k < a.width; ++k) {
-      const double w = kWeighted ? static_cast<double>(cpu::exp(-logvar[k])) : 1.0;
-      const double p = static_cast<double>(y[k]) - mean[k];
-      const double q = static_cast<double>(mu[k]) - mean[k];
-      out[at + k] = static_cast<T>(factor * gradient(k, w, p, q));
+    for (std::int64_t k = 0; k < count; ++k) {
+      high[k] = static_cast<T>(mean[k]);
+      low[k] = static_cast<T>(mean[k] - static_cast<double>(high[k]));
+    }
+  }
+  [[gnu::always_inline]] T operator()(T x, std::int64_t k) const { return x - high[k] - low[k]; }
+};
+
+/// The gradients of columns [first, first + count) over a chunk of rows.
+template <class T, bool kHasLogvar>
+void backward_chunk(const ClubBackward<T>& a, std::int64_t begin, std::int64_t end,
+                    std::int64_t first, std::int64_t count) {
+  const Centre<T> centred(a.moments + first, count);
+  const auto mean_of = [&](ClubMoment moment, T* to) {
+    for (std::int64_t k = 0; k < count; ++k) {
+      to[k] = static_cast<T>(a.moments[moment * a.width + first + k] / static_cast<double>(a.rows));
     }
   };
-  each(a.dmu, [](std::int64_t, double w, double p, double) { return w * p; });
-  each(a.dlogvar, [&](std::int64_t k, double w, double p, double q) {
-    return 0.5 * w * (p * (p - 2 * q) - squares[k] * inverse);
-  });
-  each(a.dy, [&](std::int64_t k, double w, double p, double q) {
-    return w * (q - p) + (p * weights[k] - weighted_mean[k]) * inverse;
-  });
+  T variance[kColumns], weight[kColumns], weighted_mean[kColumns];
+  mean_of(kClubSquares, variance);
+  mean_of(kClubWeights, weight);
+  mean_of(kClubWeightedMean, weighted_mean);
+  // One sample's bound is 0 whatever it is, which the terms of dy show but for their rounding.
+  const auto c = a.rows == 1 ? T{0} : static_cast<T>(a.scale * static_cast<double>(*a.cotangent));
+  T unwanted[kColumns];  // where what is null would be
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t at = i * a.width + first;
+    const T *mu = a.mu + at, *y = a.y + at, *logvar = kHasLogvar ? a.logvar + at : nullptr;
+    T *dmu = a.dmu ? a.dmu + at : unwanted, *dlogvar = a.dlogvar ? a.dlogvar + at : unwanted,
+      *dy = a.dy ? a.dy + at : unwanted;
+#pragma omp simd
+    for (std::int64_t k = 0; k < count; ++k) {
+      const T w = kHasLogvar ? cpu::exp(-logvar[k]) : T{1};
+      const T p = centred(y[k], k), q = centred(mu[k], k);
+      const T pull = c * w;
+      dmu[k] = pull * p;
+      dlogvar[k] = T(0.5) * pull * (p * (p - 2 * q) - variance[k]);
+      dy[k] = pull * (q - p) + c * (p * weight[k] - weighted_mean[k]);
+    }
+  }
 }
 
 template <class T>
 void backward(const ClubBackward<T>& a) {
-  const std::int64_t grain = rows_per_chunk(a.width);
-  parallel_for(0, a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      a.logvar ? backward_row<T, true>(a, i) : backward_row<T, false>(a, i);
-    }
-  });
+  const auto chunk = a.logvar ? &backward_chunk<T, true> : &backward_chunk<T, false>;
+  parallel_for(0, a.rows, rows_per_chunk(a.width, 16384),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t first = 0; first < a.width; first += kColumns) {
+                   chunk(a, begin, end, first, std::min(kColumns, a.width - first));
+                 }
+               });
 }
 
 const RegisterCpu registered{kIsa, &forward<float>, &forward<double>, &backward<float>,

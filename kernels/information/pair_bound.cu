@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "kernels/cuda/map.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/information/each_sample.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
@@ -26,23 +26,10 @@ __global__ void __launch_bounds__(kThreads) pair_bound_kernel(PairBoundForward<f
   if (threadIdx.x == 0) a.finish(largest, sum, diagonal);
 }
 
-struct EachSample {
-  PairBoundBackward<float> a;
-
-  template <int N>
-  __device__ void operator()(std::int64_t, std::int64_t i) const {
-    a.compute(i);
-  }
-};
-
 void forward(const PairBoundForward<float>& a) {
   launch(pair_bound_kernel, {.grid = dim3(1), .block = dim3(kThreads)}, a);
 }
-void backward(const PairBoundBackward<float>& a) {
-  launch_map(EachSample{a}, 1, a.totals.n, false);
-}
-
-const RegisterDevice registered{&forward, &backward};
+const RegisterDevice registered{&forward, &for_each_sample<PairBoundBackward<float>>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

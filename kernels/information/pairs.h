@@ -6,15 +6,20 @@
 // So ln(1 + sum_off exp(s - s_ii)) and its derivative keep their digits when they are small, and
 // one sample alone gives empty sums rather than a special case.
 //
-// CPU: tiles of kPairRows x kPairColumns scores from the BLAS, which stay in a core's L2 cache
-// while they are summed or weighed; a thread owns a group of columns. Where a tile's scores lie
+// CPU: tiles of kPairRows x kPairColumns scores from the BLAS, or from AMX tiles in f32 and bf16
+// where the CPU has them (kernels/cpu/amx.h: what is below 2^-126 is lost there, and a thread packs
+// the factors of a tile beside the workspace, O(d)), which stay in a core's L2 cache while they are
+// summed or weighed; a thread owns a group of columns. Where a tile's scores lie
 // within kPairRange of each other, its row and column sums share one exp of each, relative to the
-// largest. CUDA: tiles of 64 x 64 in f32 by plain FMA, of 128 x 128 in bf16 on tensor cores; a
-// block sums over a square region of tiles, and a second kernel merges the regions. Scores must be
-// finite; a NaN gives NaN. Nothing depends on the number of threads.
+// largest. CUDA: tiles of kPairTile^2 on tensor cores, in f32 by three products of TF32
+// (pair_tile.cuh). A block sums over a square region of tiles, and a second kernel merges the
+// regions; gradients come by bands: a kernel writes dS of pair_band(n) rows, and two products of
+// cuBLAS (in f32 without TF32) do the rest. Scores must be finite; a NaN gives NaN. Nothing depends
+// on the number of threads.
 //
 // With T = BFloat16, a and b are bf16 and all else is f32, as for Gemm: scores are exact products
-// summed in f32, and the factors dS of da and db are rounded to bf16, to nearest even.
+// summed in f32, and the factor dS of da and db (on CUDA scale dS) is rounded to bf16, to nearest
+// even.
 #pragma once
 
 #include <algorithm>
@@ -29,29 +34,44 @@
 
 namespace cmir::kernels {
 
-/// Rows and columns of a CPU tile, and the columns that fill a group beyond the fewest.
-inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairGroups = 16;
+/// Rows and columns of a CPU tile, rows of a band for whose da there is room in each group, and the
+/// columns that fill a group beyond the fewest.
+inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairBand = 512,
+                              kPairGroups = 16;
 /// Scores of a tile so near each other share one exp: its argument's rounding is at most 1e-6.
 inline constexpr int kPairRange = 32;
 /// Rows and columns of a CUDA block's tile.
-template <class T>
-inline constexpr std::int64_t kPairTile = std::is_same_v<T, BFloat16> ? 128 : 64;
+inline constexpr std::int64_t kPairTile = 128;
+/// Bytes, and rows, of dS that CUDA holds at most.
+inline constexpr std::int64_t kPairBandBytes = std::int64_t{256} << 20, kPairBandRows = 4096;
 
-/// Columns of a group: at most kPairGroups groups, of at least 128.
+/// Columns of a group: at most kPairGroups groups, of at least 128, or of 64 where there would be
+/// only one.
 inline std::int64_t pair_group(std::int64_t n) {
-  return std::max<std::int64_t>(((n + kPairGroups - 1) / kPairGroups + 15) / 16 * 16, 128);
+  const auto part = [&](std::int64_t parts) { return ((n + parts - 1) / parts + 15) / 16 * 16; };
+  return std::max(part(kPairGroups), std::clamp<std::int64_t>(part(2), 64, 128));
 }
 inline std::int64_t pair_groups(std::int64_t n) { return chunk_count(0, n, pair_group(n)); }
 /// Elements of a tile, whose rows are not a power of two apart, so that they share no cache set.
 inline std::int64_t pair_tile_size(std::int64_t n) {
   return std::min(n, kPairRows) * (kPairColumns + 16);
 }
-/// Rows, and columns, of the region that a CUDA block sums over: a grid of at most 32 x 32, up to
-/// what shared memory holds beside the tiles of factors (for bf16 on the GPUs with 99 KiB).
+/// Rows, and columns, of the region that a CUDA block sums over, and columns of which it writes dS:
+/// a grid of at most 32 x 32, up to what shared memory holds beside the tiles of factors (on the
+/// GPUs with 99 KiB).
+inline std::int64_t pair_region(std::int64_t n) {
+  return std::clamp<std::int64_t>((n + 32 * kPairTile - 1) / (32 * kPairTile), 1, 24) * kPairTile;
+}
+/// Elements from one row of dS to the next on CUDA: aligned for vectors.
+inline std::int64_t pair_band_stride(std::int64_t n) { return (n + 7) / 8 * 8; }
+/// Rows of dS that CUDA holds at a time: as many whole tiles as kPairBandBytes hold of T, at least
+/// one tile, and no more than kPairBandRows, from which on the band's product adds to db at the
+/// rate of the tensor cores rather than of the memory.
 template <class T>
-std::int64_t pair_region(std::int64_t n) {
-  constexpr std::int64_t tile = kPairTile<T>, most = std::is_same_v<T, BFloat16> ? 24 : 128;
-  return std::clamp<std::int64_t>((n + 32 * tile - 1) / (32 * tile), 1, most) * tile;
+std::int64_t pair_band(std::int64_t n) {
+  const std::int64_t row_bytes = pair_band_stride(n) * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t rows = kPairBandBytes / row_bytes / kPairTile * kPairTile;
+  return std::min(n, std::clamp(rows, kPairTile, kPairBandRows));
 }
 
 template <class T>
@@ -76,7 +96,7 @@ struct PairScores {
 /// magnitude L have an error of about L eps sqrt(d), and the logarithms with them. Sums are in
 /// SumOf<T> within a tile (on CUDA within a region), then f64, in order. Bytes: 2 n d + 3 or 5 n
 /// elements. Operations: 2 n^2 d (one unit), and about 25 or 30 n^2. Memory beside the results:
-/// workspace_size and partial_size, O(n) up to 32 regions (n = 262144, in bf16 98304).
+/// workspace_size and partial_size, O(n) up to 32 regions (n = 98304).
 template <class T>
 struct PairSums {
   static constexpr std::string_view name = "pair_sums";
@@ -92,7 +112,7 @@ struct PairSums {
   /// The CPU's tile and rows' largest of each group, or CUDA's largest and sum of each row and
   /// column in each region.
   static std::int64_t workspace_size(std::int64_t n) {
-    const std::int64_t regions = chunk_count(0, n, pair_region<T>(n));
+    const std::int64_t regions = chunk_count(0, n, pair_region(n));
     return std::max(pair_groups(n) * (pair_tile_size(n) + n), 4 * regions * n);
   }
   /// The CPU's rows' sums of each group.
@@ -118,10 +138,11 @@ struct PairTotals {
 /// column_shift[j]) for i != j, and dS_ii = diagonal_weight[i]:
 ///   da = scale dS b, db = scale dS^T a; each may be null.
 /// (The gradient of ln scale is sum_i a_i . da_i, for which nothing is recomputed.) A shift is at
-/// least the largest score of its row or column but the diagonal's. The CPU recomputes the scores
-/// once for both: three units. CUDA once for each: four units up to d = 256, one more for every
-/// further 256 features of either. Bytes: 4 n d + 5 n elements. Memory beside the results:
-/// workspace_size(n, d), at most kPairRows kPairGroups (d + 272) elements.
+/// least the largest score of its row or column but the diagonal's. The scores are recomputed once
+/// for both: three units. On the CPU no exp is below about eps^4. Bytes: 4 n d + 5 n elements,
+/// and on CUDA the band's, written once and read twice. Memory beside the results: workspace_size,
+/// on the CPU at most kPairGroups (kPairBand d + kPairRows 272) elements, on CUDA a band of dS, at
+/// most kPairBandBytes, or one tile's rows.
 template <class T>
 struct PairGradient {
   static constexpr std::string_view name = "pair_gradient";
@@ -133,11 +154,16 @@ struct PairGradient {
   const SumOf<T>* diagonal_weight;  // [n]
   SumOf<T>* da;                     // [n, d] or null
   SumOf<T>* db;                     // [n, d] or null
-  SumOf<T>* workspace;              // [workspace_size(n, d)]
+  SumOf<T>* workspace;              // [workspace_size(device, n, d)]
 
-  /// The CPU's tile of each group, and what the group adds to a band's da.
-  static std::int64_t workspace_size(std::int64_t n, std::int64_t d) {
-    return pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairRows) * d);
+  /// The CPU's tile of each group, and what the group adds to a band's da; on other devices CUDA's
+  /// band, in T, and no less than the CPU's, whose kernels tests run there.
+  static std::int64_t workspace_size(Device device, std::int64_t n, std::int64_t d) {
+    const std::int64_t of_cpu = pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairBand) * d);
+    if (device.is_cpu()) return of_cpu;
+    const std::int64_t bytes =
+        pair_band<T>(n) * pair_band_stride(n) * static_cast<std::int64_t>(sizeof(T));
+    return std::max(of_cpu, bytes / static_cast<std::int64_t>(sizeof(SumOf<T>)));
   }
   double bytes() const {
     return scores.n * (2.0 * scores.d * sizeof(T) + (2.0 * scores.d + 5) * sizeof(SumOf<T>));

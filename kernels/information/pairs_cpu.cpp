@@ -3,13 +3,14 @@
 #include <limits>
 
 #include "kernels/cpu/vector_math.h"
-#include "kernels/matrix/blas.h"
 
 #include "kernels/cpu/isa_begin.h"
+// After it:
+#include "kernels/information/pair_products.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-constexpr std::int64_t kStride = kPairColumns + 16;
+constexpr std::int64_t kAmxFeatures = 32;  // below, packing and padding cost more than AMX gains
 
 template <class T>
 constexpr T kMinusInfinity = -std::numeric_limits<T>::infinity();
@@ -18,53 +19,29 @@ T finite_or_zero(T largest) {
   return largest == kMinusInfinity<T> ? T{0} : largest;
 }
 
-/// Part of the matrix of scores: rows [row, row + rows) and columns [column, column + columns).
-template <class T>
-struct Tile {
-  T* scores;
-  std::int64_t row, column, rows, columns;
-
-  T* operator[](std::int64_t i) const { return scores + i * kStride; }
-  /// f(g, s_gg) for each element of the matrix's diagonal that is in the tile.
-  template <class F>
-  void for_diagonal(F&& f) const {
-    const std::int64_t end = std::min(row + rows, column + columns);
-    for (std::int64_t g = std::max(row, column); g < end; ++g) {
-      f(g, scores[(g - row) * kStride + g - column]);
-    }
-  }
-};
-
 /// A group of columns cut into tiles of equal width; one thread's work.
 template <class T>
 struct Group {
-  const PairScores<T>& scores;
-  SumOf<T> scale;
+  std::int64_t n, begin, end;
   SumOf<T>* tile_scores;
-  std::int64_t begin, end;
 
   std::int64_t tile_width() const {
     const std::int64_t tiles = chunk_count(begin, end, kPairColumns);
     return ((end - begin + tiles - 1) / tiles + 15) / 16 * 16;
   }
   Tile<SumOf<T>> tile(std::int64_t row, std::int64_t column) const {
-    const std::int64_t d = scores.d;
-    const Tile<SumOf<T>> t{tile_scores, row, column, std::min(kPairRows, scores.n - row),
-                           std::min(tile_width(), end - column)};
-    blas_gemm(false, true, t.rows, t.columns, d, scale, scores.a + row * d, d,
-              scores.b + column * d, d, SumOf<T>{0}, t.scores, kStride);
-    return t;
+    return {tile_scores, row, column, std::min(kPairRows, n - row),
+            std::min(tile_width(), end - column)};
   }
 };
 
 /// f(group, its number) for each group, in parallel. `tiles` has room for a tile of each.
 template <class T, class F>
-void for_each_group(const PairScores<T>& scores, SumOf<T>* tiles, F&& f) {
-  const std::int64_t width = pair_group(scores.n);
-  const auto scale = static_cast<SumOf<T>>(scores.scale());
-  parallel_for(0, scores.n, width, [&](std::int64_t begin, std::int64_t end) {
+void for_each_group(std::int64_t n, SumOf<T>* tiles, F&& f) {
+  const std::int64_t width = pair_group(n);
+  parallel_for(0, n, width, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t number = begin / width;
-    f(Group<T>{scores, scale, tiles + number * pair_tile_size(scores.n), begin, end}, number);
+    f(Group<T>{n, begin, end, tiles + number * pair_tile_size(n)}, number);
   });
 }
 
@@ -191,8 +168,9 @@ struct TileSums {
 };
 
 /// The group's sums of its columns, and of all rows to `rows`.
-template <class T>
+template <template <class> class Products, class T>
 void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<SumOf<T>>& rows) {
+  Products<T> products(a.scores, group.tile_width(), false, false);
   const std::int64_t n = a.scores.n;
   const Totals<SumOf<T>> columns{a.column_largest, a.column_sum};
   const bool has_columns = a.column_largest != nullptr;
@@ -201,6 +179,7 @@ void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<SumOf<T
   for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
     for (std::int64_t row = 0; row < n; row += kPairRows) {
       const Tile<SumOf<T>> tile = group.tile(row, column);
+      products.score(tile);
       tile.for_diagonal([&](std::int64_t g, SumOf<T>& score) {
         a.diagonal[g] = score;
         score = kMinusInfinity<SumOf<T>>;
@@ -214,12 +193,12 @@ void sum_group(const PairSums<T>& a, const Group<T>& group, const Totals<SumOf<T
   }
 }
 
-template <class T>
+template <template <class> class Products, class T>
 void pair_sums(const PairSums<T>& a) {
   const std::int64_t n = a.scores.n, groups = pair_groups(n);
   const Totals<SumOf<T>> parts{a.workspace + groups * pair_tile_size(n), a.partial};
-  for_each_group(a.scores, a.workspace, [&](const Group<T>& group, std::int64_t number) {
-    sum_group(a, group, parts.from(number * n));
+  for_each_group<T>(n, a.workspace, [&](const Group<T>& group, std::int64_t number) {
+    sum_group<Products>(a, group, parts.from(number * n));
   });
   parallel_for(0, n, 1024, [&](std::int64_t begin, std::int64_t end) {
     const Totals<SumOf<T>> rows{a.row_largest + begin, a.row_sum + begin};
@@ -229,6 +208,14 @@ void pair_sums(const PairSums<T>& a) {
       rows.add(part.largest, part.sum, end - begin);
     }
   });
+}
+
+/// exp(x), and no less than about eps^4: less would become a denormal number with its weight, if
+/// not by itself, and work with those is an order of magnitude slower.
+template <class T>
+[[gnu::always_inline]] inline T bounded_exp(T x) {
+  constexpr T kSmallest = std::is_same_v<T, float> ? T(-64) : T(-144);
+  return cpu::exp(x < kSmallest ? kSmallest : x);
 }
 
 /// A tile's scores become dS, each sum's exp by itself.
@@ -242,11 +229,11 @@ void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
             *shifts = a.column_shift + tile.column;
 #pragma omp simd
       for (std::int64_t j = 0; j < tile.columns; ++j) {
-        s[j] = weight * cpu::exp(s[j] - shift) + weights[j] * cpu::exp(s[j] - shifts[j]);
+        s[j] = weight * bounded_exp(s[j] - shift) + weights[j] * bounded_exp(s[j] - shifts[j]);
       }
     } else {
 #pragma omp simd
-      for (std::int64_t j = 0; j < tile.columns; ++j) s[j] = weight * cpu::exp(s[j] - shift);
+      for (std::int64_t j = 0; j < tile.columns; ++j) s[j] = weight * bounded_exp(s[j] - shift);
     }
   }
 }
@@ -280,80 +267,81 @@ void weigh(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
   tile.for_diagonal([&](std::int64_t g, SumOf<T>& score) { score = a.diagonal_weight[g]; });
 }
 
-/// Adds the tile's products to db, and to the band's da in `part`; `weights` is the tile's dS, with
-/// its stride.
-template <class T>
-void multiply(const PairGradient<T>& a, const Group<T>& group, const Tile<SumOf<T>>& tile,
-              const T* weights, SumOf<T>* part) {
-  using Sum = SumOf<T>;
+/// Adds the scores of the group's columns and of the band's rows, [band, end), to db; leaves what
+/// they add to da in `part`.
+template <template <class> class Products, class T>
+void differentiate_group(const PairGradient<T>& a, const Group<T>& group, std::int64_t band,
+                         std::int64_t end, SumOf<T>* part) {
   const std::int64_t d = a.scores.d;
-  if (a.db) {
-    blas_gemm(true, false, tile.columns, d, tile.rows, group.scale, weights, kStride,
-              a.scores.a + tile.row * d, d, tile.row == 0 ? Sum{0} : Sum{1}, a.db + tile.column * d,
-              d);
-  }
-  if (a.da) {
-    blas_gemm(false, false, tile.rows, d, tile.columns, group.scale, weights, kStride,
-              a.scores.b + tile.column * d, d, tile.column == group.begin ? Sum{0} : Sum{1}, part,
-              d);
-  }
-}
-
-/// The tile's dS as a factor of bf16.
-void round_weights(const Tile<float>& tile, BFloat16* rounded) {
-  for (std::int64_t i = 0; i < tile.rows; ++i) {
-    for (std::int64_t j = 0; j < tile.columns; ++j) rounded[i * kStride + j] = BFloat16(tile[i][j]);
-  }
-}
-
-/// Adds the scores of the group's columns and of the band's rows, which begin with `row`, to db;
-/// leaves what they add to da in `part`.
-template <class T>
-void differentiate_group(const PairGradient<T>& a, const Group<T>& group, std::int64_t row,
-                         SumOf<T>* part) {
+  Products<T> products(a.scores, group.tile_width(), a.da != nullptr, a.db != nullptr);
   for (std::int64_t column = group.begin; column < group.end; column += group.tile_width()) {
-    const Tile<SumOf<T>> tile = group.tile(row, column);
-    weigh(a, tile);
-    if constexpr (std::is_same_v<T, BFloat16>) {
-      alignas(64) BFloat16 rounded[kPairRows * kStride];
-      round_weights(tile, rounded);
-      multiply(a, group, tile, rounded, part);
-    } else {
-      multiply(a, group, tile, tile.scores, part);
+    for (std::int64_t row = band; row < end; row += kPairRows) {
+      const Tile<SumOf<T>> tile = group.tile(row, column);
+      products.score(tile);
+      weigh(a, tile);
+      products.differentiate(tile, {.da = a.da ? part + (row - band) * d : nullptr,
+                                    .add_da = column > group.begin,
+                                    .db = a.db ? a.db + column * d : nullptr,
+                                    .add_db = row > 0});
     }
   }
 }
 
+/// to = the sum of the groups' parts of `size` elements, in their order.
 template <class T>
+void add_parts(const T* parts, std::int64_t groups, std::int64_t part, std::int64_t size, T* to) {
+  parallel_for(0, size, 8192, [&](std::int64_t begin, std::int64_t end) {
+    std::copy(parts + begin, parts + end, to + begin);
+    for (std::int64_t number = 1; number < groups; ++number) {
+      const T* const from = parts + number * part;
+#pragma omp simd
+      for (std::int64_t e = begin; e < end; ++e) to[e] += from[e];
+    }
+  });
+}
+
+template <template <class> class Products, class T>
 void pair_gradient(const PairGradient<T>& a) {
   const std::int64_t n = a.scores.n, d = a.scores.d, groups = pair_groups(n);
   SumOf<T>* const parts = a.workspace + groups * pair_tile_size(n);
-  const std::int64_t part = std::min(n, kPairRows) * d;
-  for (std::int64_t row = 0; row < n; row += kPairRows) {
-    for_each_group(a.scores, a.workspace, [&](const Group<T>& group, std::int64_t number) {
-      differentiate_group(a, group, row, parts + number * part);
+  const std::int64_t part = std::min(n, kPairBand) * d;
+  for (std::int64_t band = 0; band < n; band += kPairBand) {
+    const std::int64_t end = std::min(band + kPairBand, n);
+    for_each_group<T>(n, a.workspace, [&](const Group<T>& group, std::int64_t number) {
+      differentiate_group<Products>(a, group, band, end, parts + number * part);
     });
-    if (!a.da) continue;
-    parallel_for(0, std::min(kPairRows, n - row) * d, 8192,
-                 [&](std::int64_t begin, std::int64_t end) {
-                   SumOf<T>* const da = a.da + row * d;
-                   std::copy(parts + begin, parts + end, da + begin);
-                   for (std::int64_t number = 1; number < groups; ++number) {
-                     const SumOf<T>* const from = parts + number * part;
-#pragma omp simd
-                     for (std::int64_t e = begin; e < end; ++e) da[e] += from[e];
-                   }
-                 });
+    if (a.da) add_parts(parts, groups, part, (end - band) * d, a.da + band * d);
+  }
+}
+
+/// The sums and the gradient on AMX tiles, where there are enough features to fill them.
+template <class T>
+void amx_pair_sums(const PairSums<T>& a) {
+  a.scores.d < kAmxFeatures ? pair_sums<BlasProducts>(a) : pair_sums<AmxProducts>(a);
+}
+template <class T>
+void amx_pair_gradient(const PairGradient<T>& a) {
+  a.scores.d < kAmxFeatures ? pair_gradient<BlasProducts>(a) : pair_gradient<AmxProducts>(a);
+}
+/// Beside the variants for AVX-512, whose instructions they use for all else.
+template <Isa isa>
+RegisterCpu register_amx() {
+  if constexpr (isa == Isa::avx512) {
+    return RegisterCpu{Isa::amx, &amx_pair_sums<float>, &amx_pair_sums<BFloat16>,
+                       &amx_pair_gradient<float>, &amx_pair_gradient<BFloat16>};
+  } else {
+    return RegisterCpu{isa};
   }
 }
 
 const RegisterCpu registered{kIsa,
-                             &pair_sums<float>,
-                             &pair_sums<double>,
-                             &pair_sums<BFloat16>,
-                             &pair_gradient<float>,
-                             &pair_gradient<double>,
-                             &pair_gradient<BFloat16>};
+                             &pair_sums<BlasProducts, float>,
+                             &pair_sums<BlasProducts, double>,
+                             &pair_sums<BlasProducts, BFloat16>,
+                             &pair_gradient<BlasProducts, float>,
+                             &pair_gradient<BlasProducts, double>,
+                             &pair_gradient<BlasProducts, BFloat16>};
+const RegisterCpu registered_amx = register_amx<kIsa>();
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

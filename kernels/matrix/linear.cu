@@ -83,9 +83,7 @@ void linear(const LinearForward<T>& a) {
   const bool has_product = a.in > 0, dropped = a.dropout.p > 0;
   // cuBLASLt asks 16 bytes of a bias; an activation's input is wanted before it is applied.
   bool bias = has_product && a.bias != nullptr && are_vector_aligned(a.bias) && !dropped;
-  const bool none = a.activation == Activation::none, relu = a.activation == Activation::relu;
-  const bool all = has_product && !dropped && a.pre_activation == nullptr && (none || relu) &&
-                   (bias || a.bias == nullptr);
+  const bool all = is_one_product(a), relu = a.activation == Activation::relu;
   const bool fused = has_product && linear_product(a, bias, all && relu);
   if (all && fused) return;
   if (has_product && !fused) {

@@ -4,8 +4,10 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "core/dtype.h"
 #include "kernels/simt/async_copy.h"
@@ -21,6 +23,11 @@ inline unsigned to_tf32(float value) {
   const auto bits = std::bit_cast<unsigned>(value);
   const bool finite = (bits & 0x7F800000) != 0x7F800000;
   return (finite ? bits + 0x1000 : bits) & 0xFFFFE000;  // half of the last kept bit: ties go away
+}
+
+inline float exp2_approximate(float x) {
+  const float power = std::exp2(x);
+  return power < std::numeric_limits<float>::min() ? 0.0F : power;  // NaN stays
 }
 
 namespace detail {

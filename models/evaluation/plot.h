@@ -1,4 +1,4 @@
-// Pictures of results as SVG text: lines, grouped bars, scatter. Save one with
+// Pictures of results as SVG text: lines, grouped bars, scatter, heat maps. Save one with
 // write_file_atomically(path, svg(chart)).
 //
 // Colours are told apart by people with any kind of colour vision (Okabe and Ito's palette), and
@@ -7,6 +7,7 @@
 // are lists whose lengths differ.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -62,8 +63,26 @@ struct ScatterChart {
   bool log = false;                ///< both axes: every x and y must then be positive
 };
 
+/// Values of rows by columns, at least 0, as shades from white (0) to dark blue (the map's
+/// largest).
+struct HeatMap {
+  std::string title;
+  std::int64_t rows = 0, columns = 0;
+  std::vector<double> values;  ///< [rows, columns]; none: the map is drawn as an empty frame
+};
+
+/// Maps of one size side by side, `per_line` in a line. Of a map with more than kHeatMapCells rows
+/// or columns, means over neighbouring cells are drawn.
+struct HeatMapChart {
+  std::string title, x_label, y_label;
+  std::vector<HeatMap> maps;
+  std::size_t per_line = 1;
+};
+inline constexpr std::int64_t kHeatMapCells = 48;
+
 std::string svg(const LineChart& chart);
 std::string svg(const BarChart& chart);
 std::string svg(const ScatterChart& chart);
+std::string svg(const HeatMapChart& chart);
 
 }  // namespace cmir

@@ -360,6 +360,8 @@ const std::vector<StudyInfo>& studies() {
       {"probing", "what Z_inv and Z_spu tell of environment and label (Table 11)", probing_study},
       {"invariance", "the forms of R_inv (Table 8)", invariance},
       {"forms", "R_dec and R_inv in other forms: accuracy, noise, probing, time", forms_study},
+      {"fusion", "concatenation against cross-modal attention: metrics, parameters, time",
+       fusion_study},
       {"embedding", "t-SNE picture of Z_inv and Z_spu (Fig. 6)", embedding},
   };
   return list;

@@ -15,6 +15,8 @@
 
 namespace cmir {
 
+class Trace;  // core/trace.h
+
 struct StudyOptions {
   std::filesystem::path directory =
       "runs/study";            ///< report.json, table.md, picture.svg and the trials
@@ -22,6 +24,7 @@ struct StudyOptions {
   std::string key;             ///< swept key: "loss.environments"
   bool show_progress = true;
   std::int64_t checkpoint_steps = 0;  ///< see TrainOptions
+  Trace* trace = nullptr;             ///< see TrainOptions
 };
 
 struct StudyReport {
@@ -32,7 +35,7 @@ struct StudyReport {
 };
 
 /// Name and one sentence of each study: table, ablation, reliance, noise, sweep, probing,
-/// invariance, forms, embedding.
+/// invariance, forms, fusion, embedding.
 struct StudyInfo {
   std::string_view name, summary;
   StudyReport (*run)(const Config&, const Dataset&, const StudyOptions&);

@@ -21,6 +21,7 @@ Rows run_variants(const std::vector<Variant>& variants, const std::vector<Condit
   run.directory = options.directory;
   run.show_progress = options.show_progress;
   run.checkpoint_steps = options.checkpoint_steps;
+  run.trace = options.trace;
   const auto results = run_trials(trials, dataset, run);
   Rows rows;
   for (std::size_t i = 0; i < trials.size(); ++i) {

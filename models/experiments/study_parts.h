@@ -57,6 +57,9 @@ Values probe_representations(const Trial& trial, const Model& model, const Prepa
 /// The forms of R_dec and R_inv side by side.
 StudyReport forms_study(const Config& config, const Dataset& dataset, const StudyOptions& options);
 
+/// Concatenation and cross-modal attention, before and after disentanglement, in both frameworks.
+StudyReport fusion_study(const Config& config, const Dataset& dataset, const StudyOptions& options);
+
 /// Table 11: what can be read off Z_inv and Z_spu.
 StudyReport probing_study(const Config& config, const Dataset& dataset,
                           const StudyOptions& options);

@@ -172,6 +172,7 @@ class Runner {
     TrainOptions options;
     options.directory = options_.directory.empty() ? "" : directory(i);
     options.checkpoint_steps = options_.checkpoint_steps;
+    options.trace = options_.trace;
     options.on_step = [&](const StepReport& report) { on_step(i, report); };
     const TrainResult trained = train(trial.config, data, trial.seed, options);
     if (trained.interrupted) return;

@@ -52,6 +52,7 @@ struct TrialRunOptions {
   std::function<Values(const Trial&, const Model&, const PreparedData&)> analyse;
   bool show_progress = true;
   std::int64_t checkpoint_steps = 0;  ///< see TrainOptions
+  Trace* trace = nullptr;             ///< see TrainOptions
   bool keep_models = false;           ///< leave model.safetensors of every trial in its directory
 };
 

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "autograd/arithmetic.h"
+#include "autograd/dropout.h"
 #include "autograd/elementwise.h"
 #include "autograd/precision.h"
 #include "autograd/rows.h"
@@ -138,12 +139,17 @@ losses::CorruptionKind corruption_kind(const std::string& name) {
                              : Kind::laplace_or_erase;
 }
 
+bool corrupts(const NoiseConfig& noise, Mode mode) {
+  return mode == Mode::training ? noise.train_kind != "none" && noise.train_rate > 0
+                                : noise.test_kind != "none" && noise.test_rate > 0;
+}
+
 /// The corruption of X_m in section 5.4, or x itself.
 Variable corrupted(const Variable& x, const NoiseConfig& noise, Mode mode,
                    const RandomStream& stream) {
   const std::string& kind = mode == Mode::training ? noise.train_kind : noise.test_kind;
   const double rate = mode == Mode::training ? noise.train_rate : noise.test_rate;
-  if (kind == "none" || rate == 0) return x;
+  if (!corrupts(noise, mode)) return x;
   return losses::corrupt(x, {corruption_kind(kind), rate, noise.laplace_scale}, stream);
 }
 
@@ -166,7 +172,9 @@ Encoder::Encoder(ParameterStore& store, const std::string& prefix, std::int64_t 
       invariant(store, prefix + ".invariant", hidden, width) {
   if (with_spurious) spurious = Linear(store, prefix + ".spurious", hidden, width);
 }
-Variable Encoder::trunk(const Variable& x) const { return trunk2.relu(trunk0.relu(x)); }
+Variable Encoder::trunk(const Variable& x) const {
+  return ops::mlp(x, {trunk0, trunk2}, Activation::relu);
+}
 
 Decoder::Decoder(ParameterStore& store, const std::string& prefix, std::int64_t width,
                  std::int64_t hidden)
@@ -174,7 +182,7 @@ Decoder::Decoder(ParameterStore& store, const std::string& prefix, std::int64_t 
       layer2(store, prefix + ".2", hidden, hidden),
       layer4(store, prefix + ".4", hidden, width) {}
 Variable Decoder::operator()(const Variable& invariant, const Variable& spurious) const {
-  return layer4(layer2.relu(layer0.relu(ops::concat({invariant, spurious}))));
+  return ops::mlp(ops::concat({invariant, spurious}), {layer0, layer2, layer4});
 }
 
 Predictor::Predictor(ParameterStore& store, const std::string& prefix, std::int64_t in,
@@ -188,8 +196,8 @@ Predictor::Predictor(ParameterStore& store, const std::string& prefix, std::int6
   layer5 = Linear(store, prefix + ".5", hidden, config.outputs);
 }
 Variable Predictor::operator()(const Variable& x, DropoutSites& sites) const {
-  const Variable fused = layer2(layer0.relu(x, sites.mask(dropout)));
-  return layer5(layer3.relu(fused, sites.mask(dropout)));
+  const Variable fused = two_layers(layer0, layer2, x, sites.mask(dropout));
+  return two_layers(layer3, layer5, fused, sites.mask(dropout));
 }
 
 Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::uint64_t seed,
@@ -200,12 +208,14 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
   const std::int64_t hidden = config_.model.hidden_width;
   const Terms terms(config_);
   std::int64_t reaching = 0;
+  std::vector<ModalityInfo> infos;
   for (ModalityConfig modality : config_.data.modalities) {
     if (modality.hidden_width == 0) modality.hidden_width = hidden;
     const std::string& name = modality.name;
+    infos.push_back(info_for(data, name));
     Branch branch{.name = name,
                   .fuse_into = modality.fuse_into,
-                  .network = {store_, "unimodal." + name, modality, info_for(data, name), width}};
+                  .network = {store_, "unimodal." + name, modality, infos.back(), width}};
     if (!modality.fuse_into.empty()) {
       branch.fuse = Linear(store_, "fusion." + name, 2 * width, width);
     } else {
@@ -223,8 +233,12 @@ Model::Model(const Config& config, const std::vector<ModalityInfo>& data, std::u
     }
     branches_.push_back(std::move(branch));
   }
-  predictor_ = Predictor(store_, "predictor", reaching * width, config_.model);
+  if (config_.model.fusion == "crossmodal") fusion_.emplace(store_, config_.model, infos);
+  predictor_ = Predictor(store_, "predictor", (fuses_after() ? fusion_->pairs() : reaching) * width,
+                         config_.model);
 }
+
+bool Model::fuses_after() const { return fusion_ && config_.model.fusion_place == "after"; }
 
 std::vector<std::string> Model::modalities() const {
   std::vector<std::string> names;
@@ -236,37 +250,85 @@ std::vector<std::string> Model::modalities() const {
 
 bool Model::needs_environments() const { return Terms(config_).given_environments(); }
 
-std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
-                                      const RandomStreams& streams) const {
-  std::vector<Variable> x;
-  for (std::size_t m = 0; m < branches_.size(); ++m) {
-    const auto values = input.modalities.find(branches_[m].name);
-    require(values != input.modalities.end(), "model", "the input lacks the modality '{}'",
-            branches_[m].name);
-    DropoutSites sites(streams, m, mode == Mode::training);
-    ModalityInput own = values->second;
-    if (branches_[m].network.needs_groups()) {
-      require(input.groups.defined(), "model",
-              "modality '{}' looks at its group's other samples, but the input names no groups",
-              branches_[m].name);
-      own.offsets = input.groups;
-    }
-    const Variable pooled = branches_[m].network(own, sites);
-    x.push_back(sites.apply(pooled, config_.model.representation_dropout));
-    require(x[m].shape()[0] == x[0].shape()[0], "model",
-            "modality '{}' has {} samples, '{}' has {}", branches_[m].name, x[m].shape()[0],
-            branches_[0].name, x[0].shape()[0]);
+ModalityInput Model::input_of(std::size_t m, const ModelInput& input) const {
+  const Branch& branch = branches_[m];
+  const auto values = input.modalities.find(branch.name);
+  require(values != input.modalities.end(), "model", "the input lacks the modality '{}'",
+          branch.name);
+  ModalityInput own = values->second;
+  if (branch.network.needs_groups()) {
+    require(input.groups.defined(), "model",
+            "modality '{}' looks at its group's other samples, but the input names no groups",
+            branch.name);
+    own.offsets = input.groups;
   }
-  for (std::size_t m = 0; m < branches_.size(); ++m) {  // Eq. 13
+  return own;
+}
+
+std::vector<Variable> Model::unimodal(const ModelInput& input, Mode mode,
+                                      const RandomStreams& streams,
+                                      std::vector<TimeSteps>* steps) const {
+  std::vector<Variable> x;
+  std::vector<TimeSteps> over_time;  // where modalities attend to each other
+  std::vector<DropoutMask> masks;
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
+    DropoutSites sites(streams, m, mode == Mode::training);
+    const UnimodalNetwork& network = branches_[m].network;
+    if (fusion_) {
+      over_time.push_back(network.steps(input_of(m, input), sites));
+    } else {
+      over_time.push_back({network(input_of(m, input), sites), {}});
+    }
+    require(over_time[m].samples() == over_time[0].samples(), "model",
+            "modality '{}' has {} samples, '{}' has {}", branches_[m].name, over_time[m].samples(),
+            branches_[0].name, over_time[0].samples());
+    masks.push_back(sites.mask(config_.model.representation_dropout));
+  }
+  if (fusion_ && !fuses_after()) {
+    DropoutSites sites = fusion_sites(mode, streams);
+    x = fusion_->by_modality(over_time, sites);
+  } else {
+    for (const TimeSteps& of_modality : over_time) x.push_back(mean_over_time(of_modality));
+  }
+  const auto dropped = [&](std::size_t m, const Variable& v) {
+    return masks[m].p > 0 ? ops::dropout(v, masks[m].p, masks[m].stream) : v;
+  };
+  const auto noisy = [&](std::size_t m, const Variable& v) {
+    return corrupted(v, config_.noise, mode, streams.at(DrawPurpose::corruption, m));
+  };
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
+    x[m] = dropped(m, x[m]);
+    if (steps == nullptr) continue;
+    const bool changes = masks[m].p > 0 || corrupts(config_.noise, mode);
+    steps->push_back(!changes ? over_time[m]
+                              : fusion_->changed_alike(over_time[m], [&](const Variable& v) {
+                                  return noisy(m, dropped(m, v));
+                                }));
+  }
+  fuse_into_others(x);
+  for (std::size_t m = 0; m < branches_.size(); ++m) x[m] = noisy(m, x[m]);
+  return x;
+}
+
+void Model::fuse_into_others(std::vector<Variable>& x) const {  // Eq. 13
+  for (std::size_t m = 0; m < branches_.size(); ++m) {
     if (!branches_[m].fuse) continue;
     const auto target =
         std::ranges::find(branches_, branches_[m].fuse_into, &Branch::name) - branches_.begin();
     x[target] = (*branches_[m].fuse)(ops::concat({x[target], x[m]}));
   }
+}
+
+DropoutSites Model::fusion_sites(Mode mode, const RandomStreams& streams) const {
+  return {streams, branches_.size() + 1, mode == Mode::training};  // the predictor's come before
+}
+
+Variable Model::fuse_after(std::vector<TimeSteps> steps, DropoutSites sites) const {
   for (std::size_t m = 0; m < branches_.size(); ++m) {
-    x[m] = corrupted(x[m], config_.noise, mode, streams.at(DrawPurpose::corruption, m));
+    const auto& encoder = branches_[m].encoder;
+    if (encoder) steps[m].rows = encoder->invariant(encoder->trunk(steps[m].rows));
   }
-  return x;
+  return ops::concat((*fusion_)(steps, sites));
 }
 
 ForwardOutput Model::forward(const ModelInput& input, Mode mode,
@@ -279,20 +341,23 @@ ForwardOutput Model::forward(const ModelInput& input, Mode mode,
   require(!given || input.environments.offsets.defined(), "model",
           "loss.environments_from = \"{}\", but the input names no environments",
           config_.loss.environments_from);
-  const std::vector<Variable> x = unimodal(input, mode, streams);
+  std::vector<TimeSteps> steps;
+  const std::vector<Variable> x = unimodal(input, mode, streams, fuses_after() ? &steps : nullptr);
 
   ForwardOutput output;
-  std::vector<Variable>
-      reaching;  // what the predictor sees: Z_m^inv, or X_m in the vanilla framework
+  // Z_m^inv, or X_m in the vanilla framework: what the predictor sees, but for fusion after them.
+  std::vector<Variable> reaching;
   for (std::size_t m = 0; m < branches_.size(); ++m) {
-    if (branches_[m].fuse) continue;
+    if (branches_[m].fuse || (fuses_after() && !with_losses)) continue;
     reaching.push_back(branches_[m].encoder
                            ? encode(m, x[m], with_losses ? &input : nullptr, streams, output)
                            : x[m]);
   }
   DropoutSites sites(streams, branches_.size(), mode == Mode::training);
-  output.prediction =
-      (*predictor_)(reaching.size() == 1 ? reaching[0] : ops::concat(reaching), sites);
+  const Variable joint = fuses_after()          ? fuse_after(steps, fusion_sites(mode, streams))
+                         : reaching.size() == 1 ? reaching[0]
+                                                : ops::concat(reaching);
+  output.prediction = (*predictor_)(joint, sites);
   if (input.labels.defined()) {
     output.losses.prediction = prediction_loss(config_.loss, output.prediction, input.labels);
     if (given && compares_risks(config_.loss.invariance))

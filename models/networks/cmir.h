@@ -9,6 +9,7 @@
 
 #include "losses/environment_groups.h"
 #include "models/config.h"
+#include "models/networks/crossmodal.h"
 #include "models/networks/estimator.h"
 #include "models/networks/input.h"
 #include "models/networks/module.h"
@@ -140,9 +141,17 @@ class Model {
     std::optional<InformationEstimator> estimator;
   };
 
-  /// X_m of every branch, fused and corrupted.
-  std::vector<Variable> unimodal(const ModelInput& input, Mode mode,
-                                 const RandomStreams& streams) const;
+  /// X_m of every branch, fused and corrupted; with `steps`, which fusion after disentanglement
+  /// needs, also what X_m is the mean of.
+  std::vector<Variable> unimodal(const ModelInput& input, Mode mode, const RandomStreams& streams,
+                                 std::vector<TimeSteps>* steps = nullptr) const;
+  /// The input as the network of branch m wants it.
+  ModalityInput input_of(std::size_t m, const ModelInput& input) const;
+  void fuse_into_others(std::vector<Variable>& x) const;
+  bool fuses_after() const;
+  DropoutSites fusion_sites(Mode mode, const RandomStreams& streams) const;
+  /// Z_m^inv of every time step (X_m in the vanilla framework), fused: what the predictor sees.
+  Variable fuse_after(std::vector<TimeSteps> steps, DropoutSites sites) const;
   /// The clean Z_m^inv of branch m; in training (not null) also appends the branch's loss terms.
   Variable encode(std::size_t m, const Variable& x, const ModelInput* training,
                   const RandomStreams& streams, ForwardOutput& output) const;
@@ -162,6 +171,7 @@ class Model {
   Config config_;
   ParameterStore store_;
   std::vector<Branch> branches_;
+  std::optional<CrossmodalFusion> fusion_;
   std::optional<Predictor> predictor_;
   mutable std::map<std::int64_t, losses::EnvironmentGroups> variant_groups_;  // by samples
 };

@@ -6,10 +6,8 @@
 
 #include <fmt/ranges.h>
 
-#include "autograd/attention.h"
 #include "autograd/conv1d.h"
 #include "autograd/dropout.h"
-#include "autograd/elementwise.h"
 #include "autograd/layer_norm.h"
 #include "autograd/linear.h"
 #include "core/error.h"
@@ -91,6 +89,11 @@ Variable Linear::operator()(const Variable& x, const DropoutMask& dropout) const
 Variable Linear::relu(const Variable& x, const DropoutMask& dropout) const {
   return ops::linear(x, weight, bias, Activation::relu, dropout);
 }
+Variable two_layers(const Linear& first, const Linear& second, const Variable& x,
+                    const DropoutMask& hidden_dropout, const DropoutMask& dropout) {
+  if (hidden_dropout.p == 0) return ops::mlp(x, {first, second}, Activation::none, dropout);
+  return second(first.relu(x, hidden_dropout), dropout);
+}
 
 LayerNorm::LayerNorm(ParameterStore& store, const std::string& prefix, std::int64_t width)
     : weight(store.constant(prefix + ".weight", {width}, 1.0)),
@@ -113,79 +116,6 @@ Conv1d::Conv1d(ParameterStore& store, const std::string& prefix, std::int64_t in
 }
 Variable Conv1d::operator()(const Variable& x, const Tensor& offsets) const {
   return ops::conv1d(x, offsets, weight, bias);
-}
-
-TransformerLayer::TransformerLayer(ParameterStore& store, const std::string& prefix,
-                                   const TransformerOptions& layer_options)
-    : options(layer_options) {
-  const std::int64_t width = options.width;
-  // Xavier: sqrt(6 / (fan_in + fan_out)) of the joint [3 width, width] matrix, as
-  // torch.nn.MultiheadAttention does.
-  in_proj_weight = store.uniform(prefix + ".self_attn.in_proj_weight", {3 * width, width},
-                                 std::sqrt(6.0 / static_cast<double>(4 * width)));
-  in_proj_bias = store.constant(prefix + ".self_attn.in_proj_bias", {3 * width}, 0.0);
-  out_proj.weight = store.uniform(prefix + ".self_attn.out_proj.weight", {width, width},
-                                  1.0 / std::sqrt(static_cast<double>(width)));
-  out_proj.bias = store.constant(prefix + ".self_attn.out_proj.bias", {width}, 0.0);
-  linear1 = Linear(store, prefix + ".linear1", width, options.feed_forward);
-  linear2 = Linear(store, prefix + ".linear2", options.feed_forward, width);
-  norm1 = LayerNorm(store, prefix + ".norm1", width);
-  norm2 = LayerNorm(store, prefix + ".norm2", width);
-}
-
-Variable TransformerLayer::attend(const Variable& x, const Tensor& offsets,
-                                  DropoutSites& dropout) const {
-  ops::AttentionOptions attention;
-  if (dropout.training() && options.attention_dropout > 0) {
-    attention.dropout = options.attention_dropout;
-    attention.stream = dropout.next();
-  }
-  const Variable qkv = ops::linear(x, in_proj_weight, in_proj_bias);
-  const Variable mixed = ops::self_attention(qkv, offsets, options.heads, attention);
-  return out_proj(mixed, dropout.mask(options.dropout));
-}
-
-Variable TransformerLayer::feed_forward(const Variable& x, DropoutSites& dropout) const {
-  const Variable hidden = linear1.relu(x, dropout.mask(options.dropout));
-  return linear2(hidden, dropout.mask(options.dropout));
-}
-
-Variable TransformerLayer::operator()(const Variable& x, const Tensor& offsets,
-                                      DropoutSites& dropout) const {
-  if (options.pre_norm) {
-    const auto [attended, norm] = norm2.sum_and_norm(x, attend(norm1(x), offsets, dropout));
-    return ops::add(attended, feed_forward(norm, dropout));
-  }
-  const Variable attended = norm1.of_sum(x, attend(x, offsets, dropout));
-  return norm2.of_sum(attended, feed_forward(attended, dropout));
-}
-
-ops::SumAndNorm TransformerLayer::then_norm(const ops::SumAndNorm& x, const LayerNorm& next,
-                                            const Tensor& offsets, DropoutSites& dropout) const {
-  const auto [attended, norm] = norm2.sum_and_norm(x.sum, attend(x.norm, offsets, dropout));
-  return next.sum_and_norm(attended, feed_forward(norm, dropout));
-}
-
-Transformer::Transformer(ParameterStore& store, const std::string& prefix,
-                         const TransformerOptions& options) {
-  for (std::int64_t i = 0; i < options.layers; ++i) {
-    layers.emplace_back(store, fmt::format("{}.layers.{}", prefix, i), options);
-  }
-  if (options.pre_norm) norm = LayerNorm(store, prefix + ".norm", options.width);
-}
-
-Variable Transformer::operator()(Variable x, const Tensor& offsets, DropoutSites& dropout) const {
-  const bool pre_norm = norm.weight.defined();
-  if (pre_norm && !layers.empty()) {
-    ops::SumAndNorm state{x, layers[0].norm1(x)};
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      const LayerNorm& next = i + 1 < layers.size() ? layers[i + 1].norm1 : norm;
-      state = layers[i].then_norm(state, next, offsets, dropout);
-    }
-    return state.norm;
-  }
-  for (const TransformerLayer& layer : layers) x = layer(x, offsets, dropout);
-  return pre_norm ? norm(x) : x;
 }
 
 void load_parameters(const ParameterList& parameters, const std::map<std::string, Tensor>& values) {

@@ -115,7 +115,12 @@ struct Linear {
   Variable operator()(const Variable& x, const DropoutMask& dropout = {}) const;
   /// dropout(max(0, y)), fused.
   Variable relu(const Variable& x, const DropoutMask& dropout = {}) const;
+  operator ops::LinearLayer() const { return {weight, bias}; }
 };
+
+/// dropout(second(hidden_dropout(relu(first(x))))), as one op where the hidden dropout is none.
+Variable two_layers(const Linear& first, const Linear& second, const Variable& x,
+                    const DropoutMask& hidden_dropout, const DropoutMask& dropout = {});
 
 /// Normalises rows; weight one, bias zero.
 struct LayerNorm {
@@ -140,52 +145,6 @@ struct Conv1d {
   Conv1d(ParameterStore& store, const std::string& prefix, std::int64_t in, std::int64_t out,
          std::int64_t kernel);
   Variable operator()(const Variable& x, const Tensor& offsets) const;
-};
-
-struct TransformerOptions {
-  std::int64_t width = 0;
-  std::int64_t layers = 1;
-  std::int64_t heads = 1;
-  std::int64_t feed_forward = 0;
-  double dropout = 0.0;
-  double attention_dropout = 0.0;
-  bool pre_norm = false;
-};
-
-/// torch.nn.TransformerEncoderLayer with ReLU. Post-norm: x = norm1(x + attention(x)), x = norm2(x
-/// + feed_forward(x)); pre-norm: x += attention(norm1(x)), x += feed_forward(norm2(x)).
-/// in_proj_weight [3 width, width] is Xavier-uniform, its bias zero.
-struct TransformerLayer {
-  TransformerOptions options;
-  Variable in_proj_weight;  // [3 width, width]: query, key, value
-  Variable in_proj_bias;    // [3 width]
-  Linear out_proj;          // bias zero
-  Linear linear1;           // [feed_forward, width]
-  Linear linear2;           // [width, feed_forward]
-  LayerNorm norm1;
-  LayerNorm norm2;
-
-  TransformerLayer(ParameterStore& store, const std::string& prefix,
-                   const TransformerOptions& layer_options);
-  Variable operator()(const Variable& x, const Tensor& offsets, DropoutSites& dropout) const;
-  /// Pre-norm from x and norm1(x) to this layer's result and `next` of it: layers in a row, each
-  /// sum fused with the norm that follows.
-  ops::SumAndNorm then_norm(const ops::SumAndNorm& x, const LayerNorm& next, const Tensor& offsets,
-                            DropoutSites& dropout) const;
-
- private:
-  Variable attend(const Variable& x, const Tensor& offsets, DropoutSites& dropout) const;
-  Variable feed_forward(const Variable& x, DropoutSites& dropout) const;
-};
-
-/// Layers in a row; pre-norm ends with a LayerNorm, "norm".
-struct Transformer {
-  std::vector<TransformerLayer> layers;
-  LayerNorm norm;  // pre-norm only
-
-  Transformer() = default;
-  Transformer(ParameterStore& store, const std::string& prefix, const TransformerOptions& options);
-  Variable operator()(Variable x, const Tensor& offsets, DropoutSites& dropout) const;
 };
 
 /// Copies `values` into the parameters of the same names. One message lists every missing,

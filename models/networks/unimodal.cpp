@@ -42,15 +42,14 @@ TransformerOptions transformer_options(const ModalityConfig& config, std::int64_
           .pre_norm = config.norm == "pre"};
 }
 
-/// 0, 1, ..., samples: one row per sample.
-Tensor one_row_each(std::int64_t samples) {
-  Tensor offsets = Tensor::empty({samples + 1}, DType::i64);
-  std::int64_t* values = offsets.mutable_span<std::int64_t>().data();
-  for (std::int64_t s = 0; s <= samples; ++s) values[s] = s;
+}  // namespace
+
+Tensor one_row_each(std::int64_t samples, std::int64_t padding) {
+  Tensor offsets = Tensor::empty({samples + padding + 1}, DType::i64);
+  const auto values = offsets.mutable_span<std::int64_t>();
+  for (std::int64_t s = 0; s <= samples + padding; ++s) values[s] = std::min(s, samples);
   return offsets;
 }
-
-}  // namespace
 
 UnimodalNetwork::UnimodalNetwork(ParameterStore& store, const std::string& prefix,
                                  const ModalityConfig& config, const ModalityInfo& info,
@@ -155,7 +154,7 @@ void UnimodalNetwork::check_values(const ModalityInput& input) const {
   if (info_.kind == InputKind::tokens) ops::check_indices(input.values, embedding_.shape()[0]);
 }
 
-Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& dropout) const {
+TimeSteps UnimodalNetwork::over_time(const ModalityInput& input, DropoutSites& dropout) const {
   Variable x = rows_of(input, dtype_);
   const bool has_time = info_.kind != InputKind::vector;
   require(info_.kind != InputKind::sequence || input.offsets.defined(), where(config_),
@@ -165,15 +164,32 @@ Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& d
   }
   require(has_time || needs_groups() || !input.offsets.defined(), where(config_),
           "expected one vector per sample, got a sequence");
-  if (has_time) {
-    const Tensor offsets = input.offsets.defined() ? input.offsets : one_row_each(x.shape()[0]);
-    if (over_time_) x = encode_sequence(x, offsets, dropout);
-    x = ops::mean_pool(x, offsets);
-    if (input.padding > 0) x = ops::slice_rows(x, 0, x.shape()[0] - input.padding);
-  }
+  if (!has_time) return {x, {}};
+  const Tensor offsets = input.offsets.defined() ? input.offsets : one_row_each(x.shape()[0]);
+  if (over_time_) x = encode_sequence(x, offsets, dropout);
+  return {x, offsets, input.padding};
+}
+
+Variable UnimodalNetwork::row_by_row(Variable x, DropoutSites& dropout) const {
   for (std::size_t i = 0; i + 1 < linears_.size(); ++i)
     x = linears_[i].relu(x, dropout.mask(config_.dropout));
   return linears_.empty() ? x : linears_.back()(x);
+}
+
+Variable UnimodalNetwork::operator()(const ModalityInput& input, DropoutSites& dropout) const {
+  return row_by_row(mean_over_time(over_time(input, dropout)), dropout);
+}
+
+TimeSteps UnimodalNetwork::steps(const ModalityInput& input, DropoutSites& dropout) const {
+  TimeSteps steps = over_time(input, dropout);
+  steps.rows = row_by_row(steps.rows, dropout);
+  return steps;
+}
+
+Variable mean_over_time(const TimeSteps& steps) {
+  if (!steps.offsets.defined()) return steps.rows;
+  const Variable mean = ops::mean_pool(steps.rows, steps.offsets);
+  return steps.padding > 0 ? ops::slice_rows(mean, 0, steps.samples()) : mean;
 }
 
 }  // namespace cmir

@@ -9,8 +9,25 @@
 #include "models/config.h"
 #include "models/networks/input.h"
 #include "models/networks/module.h"
+#include "models/networks/transformer.h"
 
 namespace cmir {
+
+/// A modality before the mean over time.
+struct TimeSteps {
+  Variable rows;             ///< [rows, d]
+  Tensor offsets;            ///< i64 [samples + padding + 1]; undefined: one row per sample
+  std::int64_t padding = 0;  ///< ModalityInput::padding
+
+  std::int64_t samples() const {
+    return (offsets.defined() ? offsets.numel() - 1 : rows.shape()[0]) - padding;
+  }
+};
+/// [samples, d], without the padding; of one row per sample that row.
+Variable mean_over_time(const TimeSteps& steps);
+
+/// The offsets of one row per sample, and of `padding` samples without any behind them.
+Tensor one_row_each(std::int64_t samples, std::int64_t padding = 0);
 
 /// One of (ModalityConfig::network):
 ///   projection        Linear of the vector; of the mean over time for a sequence or words
@@ -36,8 +53,13 @@ class UnimodalNetwork {
   void check_values(const ModalityInput& input) const;
   /// [samples, d]. Checks the input against the description: kind, width, dtype, offsets.
   Variable operator()(const ModalityInput& input, DropoutSites& dropout) const;
+  /// The same without the mean: projection, mlp and none of each row by itself (and so behind the
+  /// Transformer of `transformer`).
+  TimeSteps steps(const ModalityInput& input, DropoutSites& dropout) const;
 
  private:
+  TimeSteps over_time(const ModalityInput& input, DropoutSites& dropout) const;
+  Variable row_by_row(Variable x, DropoutSites& dropout) const;
   Variable rows_of(const ModalityInput& input, DType dtype) const;
   Variable encode_sequence(Variable x, const Tensor& offsets, DropoutSites& dropout) const;
 

@@ -4,6 +4,7 @@
 
 #include "autograd/arithmetic.h"
 #include "core/error.h"
+#include "core/trace.h"
 
 namespace cmir {
 namespace {
@@ -75,8 +76,8 @@ void DeviceSteps::submit(const ModelInput& input) {
   const ShapeBucket bucket = ShapeBucket::of(input, options_.longest);
   const auto found = recorded_.find(bucket);
   std::unique_ptr<Shape> passing;
-  Shape* shape = found == recorded_.end() ? nullptr : found->second.get();
-  if (shape == nullptr && options_.record && recorded_.size() < kMostRecorded &&
+  Shape* shape = found == recorded_.end() || tracing() ? nullptr : found->second.get();
+  if (shape == nullptr && options_.record && !tracing() && recorded_.size() < kMostRecorded &&
       steps_[bucket]++ == kStepsBefore) {
     if (auto recording = record(input, bucket))
       shape = recorded_.emplace(bucket, std::move(recording)).first->second.get();
@@ -102,6 +103,7 @@ void DeviceSteps::submit(const ModelInput& input) {
 
 void DeviceSteps::step(Shape& shape, Upload upload) {
   const RandomStreams streams{.seed = options_.seed, .counter = optimizer_.step_counter()};
+  trace_phase("forward");
   const ForwardOutput output = model_.forward(shape.input.input(), Mode::training, streams);
   Names names;
   shape.loss_values.clear();
@@ -109,8 +111,10 @@ void DeviceSteps::step(Shape& shape, Upload upload) {
     names.push_back(name);
     shape.loss_values.push_back(term.value());
   }
+  trace_phase("backward");
   optimizer_.zero_gradients();
   backward(output.losses.total);
+  trace_phase("optimizer");
   loss_count_ = names.size();
   if (!shape.tables) shape.tables.emplace(optimizer_, loss_count_);
   optimizer_.stage_step(*shape.tables, shape.loss_values);
@@ -126,10 +130,13 @@ void DeviceSteps::step_estimators(Shape& shape, const ForwardOutput& output, Upl
   AdamW& optimizer = *options_.estimator_optimizer;
   std::vector<Variable> losses = output.losses.estimator;
   for (AdamW::Tables& tables : shape.estimator_tables) {
+    trace_phase("forward");
     if (&tables != &shape.estimator_tables.front())
       losses = model_.estimator_losses(output.estimator_samples);
+    trace_phase("backward");
     optimizer.zero_gradients();
     backward(ops::sum_of(losses));
+    trace_phase("optimizer");
     optimizer.stage_step(tables, {});
     upload(tables);
     optimizer.run_step(tables, one_, 0);

@@ -24,7 +24,8 @@ namespace cmir {
 /// Forward, backward, clipping, schedule and optimizer. The first steps of a shape run op by op,
 /// the third is recorded, from then on the step is one replay (on cuda: the launch of one CUDA
 /// graph). Noise, dropout and the schedule advance by the optimizer's step counter in the device's
-/// memory. The bits are the same either way. All graphs work in the same memory, one after another.
+/// memory. The bits are the same either way. A step that is traced (core/trace.h) runs op by op.
+/// All graphs work in the same memory, one after another.
 class DeviceSteps {
  public:
   struct Options {

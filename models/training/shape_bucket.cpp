@@ -100,6 +100,11 @@ ShapeBucket ShapeBucket::of(const ModelInput& input, const LongestSequences& lon
       bucket.vectors[name] = sizes_of(modality.values);
     }
   }
+  // One number of samples for all, so that modalities can attend to each other.
+  std::int64_t padding = 0;
+  for (const auto& [name, sequences] : bucket.sequences)
+    padding = std::max(padding, sequences.padding);
+  for (auto& [name, sequences] : bucket.sequences) sequences.padding = padding;
   if (input.labels.defined()) bucket.labels = sizes_of(input.labels);
   if (input.groups.defined()) {  // not padded
     const auto at = input.groups.span<std::int64_t>();

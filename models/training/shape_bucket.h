@@ -38,7 +38,7 @@ struct SequenceBucket {
 
 /// All that decides the shapes of a step; equal buckets can share recorded work. Four sizes per
 /// power of two where one modality has sequences, two where several have, since all of them must
-/// be equal.
+/// be equal. Every modality gets as many samples of padding as the one that needs most.
 struct ShapeBucket {
   std::map<std::string, SequenceBucket> sequences;
   std::map<std::string, std::vector<std::int64_t>> vectors;  ///< shapes of values without offsets

@@ -12,6 +12,7 @@
 #include "autograd/arithmetic.h"
 #include "core/error.h"
 #include "core/formats/safetensors.h"
+#include "core/trace.h"
 #include "models/training/device_batches.h"
 #include "models/training/device_steps.h"
 #include "models/training/environment_inference.h"
@@ -247,6 +248,7 @@ class Trainer {
   InferredEnvironments infer() {
     TrainOptions options = options_;
     options.on_step = nullptr;
+    options.trace = nullptr;
     if (!options.directory.empty()) options.directory /= kReferenceDirectory;
     const InferredEnvironments inferred = train_reference(config_, data_, seed_, options);
     if (inferred.interrupted) return inferred;
@@ -260,14 +262,21 @@ class Trainer {
     const auto epoch = static_cast<std::uint32_t>(state_.epoch);
     Prefetcher prefetcher(
         [&](std::int64_t position) {
+          const bool traced = options_.trace != nullptr && options_.trace->recording();
+          const TraceScope scope(traced ? options_.trace : nullptr, "prefetch");
+          const TraceSpan span(TraceKind::op, "gather");
           return gather(data_.dataset, data_.fields,
                         samples_of(units_, sampler_.batch(epoch, position)));
         },
         state_.position, sampler_.batches_per_epoch());
     DeviceBatches batches(
         prefetcher, [&](const Batch& batch) { return input_of(batch); }, model_->device());
-    while (const auto batch = batches.next()) {
+    for (;;) {
+      const TraceStep traced(options_.trace, state_.step + steps_pending() + 1);
+      const auto batch = batches.next();
+      if (!batch) break;
       submit_step(batch->batch, batch->input);
+      trace_phase("other");
       const bool stopping = InterruptGuard::requested();
       const bool save = checkpoint_due();
       // One step behind: the device has the next while the host reads what the last one did.
@@ -285,8 +294,10 @@ class Trainer {
     return input;
   }
 
+  std::int64_t steps_pending() const { return std::ssize(steps_under_way_); }
+
   void submit_step(const Batch& batch, const ModelInput& input) {
-    const auto step = state_.step + static_cast<std::int64_t>(steps_under_way_.size());
+    const std::int64_t step = state_.step + steps_pending();
     steps_under_way_.push_back(batch.indices[0]);
     ModelInput scheduled = input;
     if (penalty_schedule_.kind != PenaltySchedule::Kind::constant)
@@ -314,6 +325,7 @@ class Trainer {
 
   void train_step(const ModelInput& input) {
     const RandomStreams streams{.seed = seed_, .step = static_cast<std::uint32_t>(state_.step)};
+    trace_phase("forward");
     const ForwardOutput output = model_->forward(input, Mode::training, streams);
     losses_ = values_of(output.losses, *model_);
     for (const auto& [term, value] : losses_) {
@@ -321,8 +333,10 @@ class Trainer {
         stop_non_finite(fmt::format("the loss term '{}' is {}", term, value));
     }
     if (!std::isfinite(losses_.at("total"))) stop_non_finite("the total loss is not finite");
+    trace_phase("backward");
     optimizer_.zero_gradients();
     backward(output.losses.total);
+    trace_phase("optimizer");
     try {
       state_.gradient_norm =
           optimizer_.step(schedule_.factor(state_.step), config_.optimizer.gradient_clip);
@@ -337,9 +351,12 @@ class Trainer {
   void step_estimators(const ForwardOutput& output) {
     std::vector<Variable> losses = output.losses.estimator;
     for (std::int64_t k = 0; k < config_.loss.estimator_steps; ++k) {
+      trace_phase("forward");
       if (k > 0) losses = model_->estimator_losses(output.estimator_samples);
+      trace_phase("backward");
       estimator_optimizer_.zero_gradients();
       backward(ops::sum_of(losses));
+      trace_phase("optimizer");
       estimator_optimizer_.step();
     }
   }
@@ -406,7 +423,7 @@ class Trainer {
 
   bool checkpoint_due() const {
     if (options_.directory.empty()) return false;
-    const auto given = state_.step + static_cast<std::int64_t>(steps_under_way_.size());
+    const auto given = state_.step + steps_pending();
     if (options_.checkpoint_steps > 0 && given % options_.checkpoint_steps == 0) return true;
     return std::chrono::duration<double>(Clock::now() - last_checkpoint_).count() >=
            options_.checkpoint_seconds;

@@ -17,6 +17,8 @@
 
 namespace cmir {
 
+class Trace;  // core/trace.h
+
 /// Values of the loss terms by name: "prediction", "invariance.text", ..., "total".
 using LossValues = std::map<std::string, double>;
 
@@ -61,6 +63,7 @@ struct TrainOptions {
   std::int64_t checkpoint_steps = 0;  ///< also every so many steps; 0: at the end of epochs only
   double checkpoint_seconds = 60;     ///< also after so many seconds
   std::function<void(const StepReport&)> on_step;
+  Trace* trace = nullptr;  ///< where steps are noted; null: nowhere. The bits are the same
 };
 
 struct TrainResult {

@@ -15,6 +15,7 @@
 #include "core/allocator.h"
 #include "kernels/matrix/gemm.h"
 #include "kernels/matrix/linear.h"
+#include "kernels/matrix/linear_backward.h"
 
 namespace cmir {
 namespace {
@@ -279,10 +280,12 @@ TEST(Tf32, ReachesTheThreeProductsOfALinearLayer) {
   for (const Precision precision : {Precision::f32, Precision::tf32}) {
     const Spy<kernels::LinearForward<float>> forward;
     const Spy<kernels::Gemm<float>> gemm;
+    const Spy<kernels::LinearWeightGradient<float>> weight;
     const Result result = run(c.function, c.inputs, seed, DType::f32, kSimt, precision);
     const bool tf32 = precision == Precision::tf32;
     EXPECT_EQ(forward.seen, (std::vector<bool>{tf32}));
-    EXPECT_EQ(gemm.seen, (std::vector<bool>{tf32, tf32}));
+    EXPECT_EQ(gemm.seen, (std::vector<bool>{tf32}));
+    EXPECT_EQ(weight.seen, (std::vector<bool>{tf32}));
     EXPECT_EQ(result, run(c.function, c.inputs, seed, DType::f32, kSimt));  // on a GPU only
   }
 }

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/range.h"
 #include "core/tensor.h"
+#include "core/trace.h"
 #include "tests/message_of.h"
 
 namespace cmir {
@@ -112,6 +113,32 @@ TEST_F(Cuda, FillsEveryDType) {
     EXPECT_THAT(Tensor::full({1000}, 3, dtype, kGpu).to_vector(), Each(3.0));
     EXPECT_THAT(Tensor::zeros({1000}, dtype, kGpu).to_vector(), Each(0.0));
   }
+}
+
+/// One after another on the GPU's track, within the phase of the step that gave them to it.
+TEST_F(Cuda, KernelsOfATracedStepAreTimedThere) {
+  Trace trace(1);
+  Tensor values = Tensor::zeros({1 << 24}, DType::f32, kGpu);
+  for (int number = 1; number <= 2; ++number) {
+    const TraceStep step(&trace, number);
+    trace_phase("forward");
+    for (int i = 0; tracing() && i < 3; ++i) {
+      const TracedKernel kernel(kGpu, "fill", 1 << 26);
+      values.fill(i);
+    }
+  }
+  const auto kernels = trace.buffer("GPU").events();
+  const auto host = trace.buffer("train").events();
+  ASSERT_EQ(kernels.size(), 3U);
+  ASSERT_EQ(host.size(), 6U);  // launches, two phases, the step
+  std::int64_t before = 0;
+  for (const TraceEvent& kernel : kernels) {
+    EXPECT_EQ(kernel.kind, TraceKind::kernel);
+    EXPECT_GE(kernel.begin, before - 1000);  // the times are floats
+    EXPECT_GT(kernel.end, kernel.begin);
+    before = kernel.end;
+  }
+  EXPECT_LE(before, host.back().end + 1'000'000);
 }
 
 TEST_F(Cuda, ManyUploadsFromChangingMemoryKeepTheirValues) {

@@ -1,135 +1,43 @@
-#include "kernels/attention/attention.h"
+#include <sys/mman.h>
 
+#include <memory>
+
+#include "tests/kernels/attention_batch.h"
 #include "tests/kernels/kernel_test.h"
 #include "tests/kernels/outputs_test.h"
-#include "tests/kernels/packed_test.h"
 #include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
 namespace {
 
 using namespace testing;
-using Lengths = std::vector<std::int64_t>;
-using Offsets = Shared<std::int64_t>;
-
-struct Case {
-  Lengths queries, keys;
-  std::int64_t heads, width;
-  bool causal = false;
-  float dropout = 0;
-  double scale = 0.3;
-};
-
-/// A batch with buffers of its own; with `gap` extra elements between rows, as when query, key,
-/// value share a projection.
-template <class T>
-struct Batch {
-  Offsets query_offsets, key_offsets;
-  std::int64_t total, query_stride, key_stride;
-  Guarded<T> query, key, value, doutput, output, log_sum_exp, dquery, dkey, dvalue;
-  AttentionProblem<T> problem;
-
-  explicit Batch(const Case& c, std::int64_t gap = 0)
-      : query_offsets(offsets_of(c.queries)),
-        key_offsets(offsets_of(c.keys)),
-        total(c.heads * c.width),
-        query_stride(total + gap),
-        key_stride(total + 2 * gap),
-        query(normals(query_offsets.back() * query_stride, 1)),
-        key(normals(key_offsets.back() * key_stride, 2)),
-        value(normals(key_offsets.back() * key_stride, 3)),
-        doutput(normals(query_offsets.back() * total, 4)),
-        output(query_offsets.back() * total),
-        log_sum_exp(query_offsets.back() * c.heads),
-        dquery(query_offsets.back() * query_stride),
-        dkey(key_offsets.back() * key_stride),
-        dvalue(key_offsets.back() * key_stride) {
-    problem = {query.data(), key.data(), value.data(), query_stride, key_stride, key_stride};
-    problem.query_offsets = query_offsets.data();
-    problem.key_offsets = key_offsets.data();
-    problem.samples = static_cast<std::int64_t>(c.queries.size());
-    problem.heads = c.heads;
-    problem.head_width = c.width;
-    problem.most_queries = *std::max_element(c.queries.begin(), c.queries.end());
-    problem.most_keys = *std::max_element(c.keys.begin(), c.keys.end());
-    problem.scale = static_cast<T>(c.scale);
-    problem.causal = c.causal;
-    problem.dropout = c.dropout;
-    problem.stream = {.seed = 7, .step = 2, .site = 3};
-  }
-
-  void run_forward() {
-    Guarded<T> workspace(attention_forward_workspace(problem));
-    run(test_device(),
-        AttentionForward<T>{problem, output.data(), log_sum_exp.data(), workspace.data()});
-  }
-  void run_backward() {
-    Guarded<T> workspace(attention_backward_workspace(problem));
-    run(test_device(),
-        AttentionBackward<T>{problem, output.data(), log_sum_exp.data(), doutput.data(),
-                             dquery.data(), dkey.data(), dvalue.data(), workspace.data()});
-  }
-};
-
-/// Attention of head h of sample s written out: probabilities, then the derivative of every step.
-template <class T>
-void oracle(Batch<T>& b, std::int64_t s, std::int64_t h, std::vector<double>& output,
-            std::vector<double>& lse, std::vector<double>& dquery, std::vector<double>& dkey,
-            std::vector<double>& dvalue) {
-  const AttentionProblem<T>& p = b.problem;
-  const std::int64_t q0 = b.query_offsets[s], k0 = b.key_offsets[s];
-  const std::int64_t queries = b.query_offsets[s + 1] - q0, keys = b.key_offsets[s + 1] - k0;
-  const auto dot = [&](auto& x, std::int64_t i, auto& y, std::int64_t j) {
-    double sum = 0;
-    for (std::int64_t d = 0; d < p.head_width; ++d) sum += static_cast<double>(x[i + d]) * y[j + d];
-    return sum;
-  };
-  for (std::int64_t i = 0; i < queries; ++i) {
-    const std::int64_t q = (q0 + i) * b.query_stride + h * p.head_width;
-    const std::int64_t o = (q0 + i) * b.total + h * p.head_width;
-    const auto k_at = [&](std::int64_t j) { return (k0 + j) * b.key_stride + h * p.head_width; };
-    std::vector<double> probability(keys), mask(keys), dprobability(keys);
-    double maximum = -std::numeric_limits<double>::infinity(), sum = 0;
-    const auto sees = [&](std::int64_t j) { return !p.causal || j <= i + keys - queries; };
-    for (std::int64_t j = 0; j < keys; ++j) {
-      if (sees(j)) maximum = std::max(maximum, p.scale * dot(b.query, q, b.key, k_at(j)));
-    }
-    for (std::int64_t j = 0; j < keys; ++j) {
-      if (sees(j)) probability[j] = std::exp(p.scale * dot(b.query, q, b.key, k_at(j)) - maximum);
-      sum += probability[j];
-    }
-    lse[(q0 + i) * p.heads + h] = maximum + std::log(sum);
-    double mean = 0;
-    for (std::int64_t j = 0; j < keys; ++j) {
-      if (sum > 0) probability[j] /= sum;
-      const auto element = (static_cast<std::uint64_t>((q0 + i) * p.heads + h) << 24) +
-                           static_cast<std::uint64_t>(j);
-      mask[j] = p.stream.uniform(element) < p.dropout ? 0 : 1 / (1.0 - p.dropout);
-      dprobability[j] = mask[j] * dot(b.doutput, o, b.value, k_at(j));
-      mean += probability[j] * dprobability[j];
-    }
-    for (std::int64_t j = 0; j < keys; ++j) {
-      const double dscore = p.scale * probability[j] * (dprobability[j] - mean);
-      for (std::int64_t d = 0; d < p.head_width; ++d) {
-        output[o + d] += mask[j] * probability[j] * b.value[k_at(j) + d];
-        dvalue[k_at(j) + d] += mask[j] * probability[j] * b.doutput[o + d];
-        dquery[q + d] += dscore * b.key[k_at(j) + d];
-        dkey[k_at(j) + d] += dscore * b.query[q + d];
-      }
-    }
-  }
-}
 
 template <class T>
 class AttentionTest : public ::testing::Test {};
-using Scalars = ::testing::Types<float, double>;
+using Scalars = ::testing::Types<float, double, BFloat16>;
 TYPED_TEST_SUITE(AttentionTest, Scalars);
 
-/// The elements between rows are nobody's: they must still hold the sentinel NaN.
-std::vector<double> with_gaps(std::int64_t rows, std::int64_t width, std::int64_t stride) {
-  std::vector<double> matrix(rows * stride, std::nan(""));
-  for (std::int64_t r = 0; r < rows; ++r) std::fill_n(matrix.begin() + r * stride, width, 0.0);
-  return matrix;
+/// With bf16 factors, k and eps are those of the factors' rounding.
+template <class T>
+void expect_near(Guarded<SumOf<T>>& actual, const std::vector<double>& expected, double norm,
+                 const std::string& at) {
+  constexpr double kBf16 = 2.0 * 0x1p-8 / std::numeric_limits<float>::epsilon();
+  expect_close(actual, expected, norm, std::is_same_v<T, BFloat16> ? kBf16 : 40, at);
+}
+
+template <class T>
+void expect_oracles(Batch<T>& b, const std::string& at) {
+  const Expected e = oracle(b);
+  const AttentionProblem<T>& p = b.problem;
+  // A logit's rounding error, eps |q| |k| scale, is the relative error of a probability.
+  const double logits = std::max(1.0, p.scale * static_cast<double>(p.head_width));
+  expect_near<T>(b.output, e.output, 3 * logits, at + " output");
+  expect_close(b.log_sum_exp, e.log_sum_exp, 3 * logits, 40, at + " log_sum_exp");
+  const double norm = logits * std::max<double>(1.0, p.scale) * 10 * std::sqrt(1.0 * p.head_width);
+  expect_near<T>(b.dvalue, e.dvalue, norm, at + " dvalue");
+  expect_near<T>(b.dquery, e.dquery, norm, at + " dquery");
+  expect_near<T>(b.dkey, e.dkey, norm, at + " dkey");
+  expect_near<T>(b.dbias, e.dbias, norm * std::sqrt(1.0 * p.samples), at + " dbias");
 }
 
 TYPED_TEST(AttentionTest, MatchesTheFormula) {
@@ -149,34 +57,185 @@ TYPED_TEST(AttentionTest, MatchesTheFormula) {
                                    {{32, 31, 64}, {33, 64, 32}, 1, 50, false, 0.2F},
                                    {{40}, {70}, 1, 128, true},
                                    {{70}, {40}, 1, 4, true, 0.2F},
-                                   {{9}, {35}, 1, 130}};
+                                   {{9}, {35}, 1, 130},
+                                   {ragged, other, 2, 5, false, 0, 0.3, true},
+                                   {other, ragged, 2, 7, true, 0.3F, 0.3, true},
+                                   {{9}, {12}, 1, 16, false, 0, 1000}};  // logits of 1e4
   for_each_variant<T>([&] {
     for (std::size_t number = 0; number < cases.size(); ++number) {
-      const Case& c = cases[number];
+      if (cases[number].width > kAttentionDeviceWidth && !test_device().is_cpu()) continue;
       for (const std::int64_t gap : {0, 3}) {
-        Batch<T> b(c, gap);
+        Batch<T> b(cases[number], gap);
         b.run_forward();
         b.run_backward();
-        const std::int64_t rows = b.query_offsets.back(), key_rows = b.key_offsets.back();
-        std::vector<double> output(rows * b.total), lse(rows * c.heads),
-            dquery = with_gaps(rows, b.total, b.query_stride),
-            dkey = with_gaps(key_rows, b.total, b.key_stride),
-            dvalue = with_gaps(key_rows, b.total, b.key_stride);
-        for (std::int64_t s = 0; s < b.problem.samples; ++s) {
-          for (std::int64_t h = 0; h < c.heads; ++h)
-            oracle(b, s, h, output, lse, dquery, dkey, dvalue);
-        }
-        // A logit's rounding error, eps |q| |k| scale, is the relative error of a probability.
-        const double logits = std::max(1.0, c.scale * static_cast<double>(c.width));
-        const std::string at = fmt::format("case {} gap {}", number, gap);
-        expect_close(b.output, output, 3 * logits, 40, at + " output");
-        expect_close(b.log_sum_exp, lse, 3 * logits, 40, at + " log_sum_exp");
-        const double norm = logits * std::max(1.0, c.scale) * 10 * std::sqrt(1.0 * c.width);
-        expect_close(b.dvalue, dvalue, norm, 40, at + " dvalue");
-        expect_close(b.dquery, dquery, norm, 40, at + " dquery");
-        expect_close(b.dkey, dkey, norm, 40, at + " dkey");
+        expect_oracles(b, fmt::format("case {} gap {}", number, gap));
       }
     }
+  });
+}
+
+/// The relative error of a whole array.
+template <class T>
+double error_of(Guarded<T>& actual, const std::vector<double>& expected) {
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    error += std::pow(actual[static_cast<std::int64_t>(i)] - expected[i], 2);
+    norm += std::pow(expected[i], 2);
+  }
+  return norm == 0 ? std::sqrt(error) : std::sqrt(error / norm);
+}
+
+TYPED_TEST(AttentionTest, RandomLengthsAndWidthsAreWithinARelativeError) {
+  using T = TypeParam;
+  const double bound = std::is_same_v<T, BFloat16> ? 2e-2 : std::is_same_v<T, float> ? 1e-5 : 1e-13;
+  const RandomStream draw{.seed = 11};
+  const std::vector<std::int64_t> widths = {4, 8, 30, 31, 50, 64, 127, 128};
+  std::vector<Case> cases;
+  for (std::uint64_t i = 0; i < widths.size(); ++i) {
+    const auto below = [&](std::uint64_t k, std::uint32_t n) {
+      return static_cast<std::int64_t>(draw.word(16 * i + k) % n);
+    };
+    Case c{{1 + below(0, 130), 1 + below(1, 130)}, {1 + below(2, 130), 1 + below(3, 130)}};
+    c.heads = 1 + below(4, 3);
+    c.width = widths[i];
+    c.causal = below(5, 3) == 0;
+    c.bias = below(6, 2) == 0;
+    c.scale = 1 / std::sqrt(1.0 * c.width);
+    cases.push_back(c);
+  }
+  // Several of the CPU's blocks of 128 keys and tiles of 54 queries, and tasks that share a head.
+  cases.push_back({{200, 3}, {390, 260}, 1, 9, false, 0.1F, 0.5, true});
+  cases.push_back({{300}, {300}, 2, 33, true, 0, 0.2});
+  for_each_isa([&] {
+    for (const Case& c : cases) {
+      Batch<T> b(c);
+      b.run_forward();
+      b.run_backward();
+      const Expected e = oracle(b);
+      EXPECT_LE(error_of(b.output, e.output), bound) << c.width;
+      EXPECT_LE(error_of(b.dquery, e.dquery), bound) << c.width;
+      EXPECT_LE(error_of(b.dkey, e.dkey), bound) << c.width;
+      EXPECT_LE(error_of(b.dvalue, e.dvalue), bound) << c.width;
+      EXPECT_LE(error_of(b.dbias, e.dbias), bound) << c.width;
+    }
+  });
+}
+
+/// The last page of a mapping, behind which no byte can be read: an array's end.
+template <class T>
+class BeforeForbiddenPage {
+ public:
+  explicit BeforeForbiddenPage(const std::vector<double>& values) {
+    const std::size_t bytes = values.size() * sizeof(T);
+    size_ = (bytes + kPage - 1) / kPage * kPage + kPage;
+    void* mapped = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT_NE(mapped, MAP_FAILED);
+    begin_ = static_cast<std::byte*>(mapped);
+    EXPECT_EQ(mprotect(begin_ + size_ - kPage, kPage, PROT_NONE), 0);
+    data_ = reinterpret_cast<T*>(begin_ + size_ - kPage - bytes);
+    for (std::size_t i = 0; i < values.size(); ++i) data_[i] = static_cast<T>(values[i]);
+  }
+  ~BeforeForbiddenPage() { munmap(begin_, size_); }
+  BeforeForbiddenPage(const BeforeForbiddenPage&) = delete;
+  BeforeForbiddenPage& operator=(const BeforeForbiddenPage&) = delete;
+  T* data() { return data_; }
+
+ private:
+  static constexpr std::size_t kPage = 4096;
+  std::byte* begin_;
+  std::size_t size_;
+  T* data_;
+};
+
+/// The CPU reads keys and values in whole vectors where they lie; never past the arrays.
+TYPED_TEST(AttentionTest, ReadsNothingBehindItsArrays) {
+  using T = TypeParam;
+  for_each_isa([] {
+    for (const std::int64_t width : {1, 5, 30, 33}) {
+      const Case c{{3, 7}, {2, 40}, 1, width};
+      Batch<T> b(c);
+      BeforeForbiddenPage<T> query(b.query.to_vector()), key(b.key.to_vector()),
+          value(b.value.to_vector()), doutput(b.doutput.to_vector());
+      b.problem.query = query.data();
+      b.problem.key = key.data();
+      b.problem.value = value.data();
+      AttentionForward<T> forward{.items = {b.forward_item()}, .count = 1};
+      AttentionBackward<T> backward{.items = {b.backward_item()}, .count = 1};
+      backward.items[0].doutput = doutput.data();
+      Guarded<SumOf<T>> workspace(
+          std::max(attention_forward_workspace(forward), attention_backward_workspace(backward)));
+      forward.workspace = backward.workspace = workspace.data();
+      run(test_device(), forward);
+      run(test_device(), backward);
+      expect_oracles(b, fmt::format("width {}", width));
+    }
+  });
+}
+
+/// Bias hides all keys of a query, some of another, and with them what their rows hold.
+TYPED_TEST(AttentionTest, ABiasOfMinusInfinityHidesKeys) {
+  using T = TypeParam;
+  using Sum = SumOf<T>;
+  for_each_variant<T>([] {
+    Batch<T> b({{3, 2}, {5, 4}, 2, 7, false, 0, 0.3, true});
+    const std::int64_t keys = b.problem.bias_keys;
+    for (std::int64_t h = 0; h < 2; ++h) {
+      for (std::int64_t j = 0; j < keys; ++j)  // query 1 sees nothing, query 0 not its last keys
+        for (const std::int64_t i : {0, 1})
+          if (i == 1 || j >= 2)
+            b.bias[(h * b.problem.bias_queries + i) * keys + j] =
+                -std::numeric_limits<Sum>::infinity();
+    }
+    b.run_forward();
+    b.run_backward();
+    expect_oracles(b, "hidden");
+    for (const std::int64_t row : {1, 4}) {  // query 1 of both samples
+      for (std::int64_t d = 0; d < b.total; ++d) {
+        EXPECT_EQ(b.output[row * b.total + d], 0);
+        EXPECT_EQ(b.dquery[row * b.total + d], 0);
+      }
+    }
+  });
+}
+
+/// Rows between the samples are nobody's: not written, and what they hold is not seen.
+TYPED_TEST(AttentionTest, PaddingIsNeitherReadNorWritten) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    const Case c{{4, 0, 3}, {35, 2, 3}, 2, 5};
+    Batch<T> packed(c), padded({{6, 6, 6}, {40, 40, 40}, 2, 5});
+    packed.run_forward();
+    packed.run_backward();
+    const auto spread = [&](auto& from, auto& to, const Offsets& offsets, std::int64_t longest) {
+      for (std::int64_t i = 0; i < 3 * longest * 10; ++i) to[i] = static_cast<T>(std::nanf(""));
+      for (std::int64_t s = 0; s < 3; ++s)
+        std::copy_n(&from[offsets[s] * 10], (offsets[s + 1] - offsets[s]) * 10,
+                    &to[s * longest * 10]);
+    };
+    spread(packed.query, padded.query, packed.query_offsets, 6);
+    spread(packed.doutput, padded.doutput, packed.query_offsets, 6);
+    spread(packed.key, padded.key, packed.key_offsets, 40);
+    spread(packed.value, padded.value, packed.key_offsets, 40);
+    Shared<std::int64_t> ends = {4, 6, 15, 35, 42, 83};
+    padded.problem.query_ends = ends.data();
+    padded.problem.key_ends = ends.data() + 3;
+    padded.run_forward();
+    padded.run_backward();
+    const auto expect_spread = [&](auto& from, auto& to, const Offsets& offsets,
+                                   std::int64_t longest) {
+      for (std::int64_t i = 0; i < 3 * longest * 10; ++i) {
+        const std::int64_t s = i / 10 / longest, row = i / 10 % longest;
+        if (row < offsets[s + 1] - offsets[s]) {
+          EXPECT_EQ(to[i], from[(offsets[s] + row) * 10 + i % 10]) << i;
+        } else {
+          EXPECT_TRUE(std::isnan(to[i])) << i;
+        }
+      }
+    };
+    expect_spread(packed.output, padded.output, packed.query_offsets, 6);
+    expect_spread(packed.dquery, padded.dquery, packed.query_offsets, 6);
+    expect_spread(packed.dkey, padded.dkey, packed.key_offsets, 40);
+    expect_spread(packed.dvalue, padded.dvalue, packed.key_offsets, 40);
   });
 }
 
@@ -197,10 +256,14 @@ TYPED_TEST(AttentionTest, ASampleGivesTheSameBitsAloneAndInABatch) {
       std::copy_n(b.value.data() + k, own_k, alone.value.data());
       alone.run_forward();
       alone.run_backward();
-      EXPECT_EQ(std::memcmp(alone.output.data(), b.output.data() + q, own_q * sizeof(T)), 0) << s;
-      EXPECT_EQ(std::memcmp(alone.dquery.data(), b.dquery.data() + q, own_q * sizeof(T)), 0) << s;
-      EXPECT_EQ(std::memcmp(alone.dkey.data(), b.dkey.data() + k, own_k * sizeof(T)), 0) << s;
-      EXPECT_EQ(std::memcmp(alone.dvalue.data(), b.dvalue.data() + k, own_k * sizeof(T)), 0) << s;
+      EXPECT_EQ(std::memcmp(alone.output.data(), b.output.data() + q, own_q * sizeof(SumOf<T>)), 0)
+          << s;
+      EXPECT_EQ(std::memcmp(alone.dquery.data(), b.dquery.data() + q, own_q * sizeof(SumOf<T>)), 0)
+          << s;
+      EXPECT_EQ(std::memcmp(alone.dkey.data(), b.dkey.data() + k, own_k * sizeof(SumOf<T>)), 0)
+          << s;
+      EXPECT_EQ(std::memcmp(alone.dvalue.data(), b.dvalue.data() + k, own_k * sizeof(SumOf<T>)), 0)
+          << s;
     }
   });
 }
@@ -208,18 +271,63 @@ TYPED_TEST(AttentionTest, ASampleGivesTheSameBitsAloneAndInABatch) {
 TYPED_TEST(AttentionTest, SameBitsForAnyThreadCountAndSchedule) {
   using T = TypeParam;
   expect_same_bits<T>([] {
-    Batch<T> b({Lengths(12, 11), Lengths(12, 35), 3, 7, false, 0.2F});
+    Batch<T> b({Lengths(12, 11), Lengths(12, 35), 3, 7, false, 0.2F, 0.3, true});
     b.run_forward();
     b.run_backward();
-    return joined(b.output, b.log_sum_exp, b.dquery, b.dkey, b.dvalue);
+    return joined(b.output, b.log_sum_exp, b.dquery, b.dkey, b.dvalue, b.dbias);
   });
+}
+
+/// Several problems in one call: the bits of one call each.
+TYPED_TEST(AttentionTest, AGroupGivesTheBitsOfItsProblems) {
+  using T = TypeParam;
+  const std::vector<Case> cases = {{{3, 0, 40}, {7, 2, 5}, 2, 9, false, 0.2F},
+                                   {{}, {}, 2, 9},
+                                   {{100}, {3}, 2, 9, true},
+                                   {{1, 1, 1, 1}, {70, 0, 1, 2}, 2, 9, false, 0, 0.5, true}};
+  for_each_variant<T>([&] {
+    std::vector<std::unique_ptr<Batch<T>>> group, single;
+    std::vector<Batch<T>*> pointers;
+    for (const Case& c : cases) {
+      group.push_back(std::make_unique<Batch<T>>(c));
+      single.push_back(std::make_unique<Batch<T>>(c));
+      pointers.push_back(group.back().get());
+      single.back()->run_forward();
+      single.back()->run_backward();
+    }
+    run_group(pointers);
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      Batch<T>&a = *group[i], &b = *single[i];
+      const auto x = joined(a.output, a.log_sum_exp, a.dquery, a.dkey, a.dvalue, a.dbias);
+      const auto y = joined(b.output, b.log_sum_exp, b.dquery, b.dkey, b.dvalue, b.dbias);
+      ASSERT_EQ(x.size(), y.size());
+      if (x.empty()) continue;
+      EXPECT_EQ(std::memcmp(x.data(), y.data(), x.size() * sizeof(x[0])), 0) << i;
+    }
+  });
+}
+
+/// Of twice the queries and keys, at most twice the memory: nothing is as large as the scores.
+TYPED_TEST(AttentionTest, TheWorkspaceGrowsWithTheRows) {
+  using T = TypeParam;
+  const auto sizes = [](std::int64_t length) {
+    AttentionProblem<T> p{.samples = 8, .heads = 4, .head_width = 30};
+    p.most_queries = p.most_keys = length;
+    return std::pair{attention_forward_workspace(AttentionForward<T>{{{p}}, 1}),
+                     attention_backward_workspace(AttentionBackward<T>{{{p}}, 1})};
+  };
+  const auto [forward, backward] = sizes(4096);
+  const auto [twice_forward, twice_backward] = sizes(8192);
+  EXPECT_LE(twice_forward, 2 * forward);
+  EXPECT_LE(twice_backward, 2 * backward);
+  EXPECT_LE(backward, 32 * 4096 * 200);  // chunks, rows, elements of a row of 30
 }
 
 TYPED_TEST(AttentionTest, NaNStaysInItsSample) {
   using T = TypeParam;
   for_each_variant<T>([] {
     Batch<T> b({{3, 4}, {3, 4}, 2, 5});
-    b.key[0] = std::numeric_limits<T>::quiet_NaN();  // sample 0, head 0
+    b.key[0] = static_cast<T>(std::nanf(""));  // sample 0, head 0
     b.run_forward();
     b.run_backward();
     for (std::int64_t i = 0; i < 7 * 10; ++i) {

@@ -36,6 +36,7 @@
 #include "kernels/loss/squared_distance.h"
 #include "kernels/matrix/gemm.h"
 #include "kernels/matrix/linear.h"
+#include "kernels/matrix/linear_backward.h"
 #include "kernels/norm/layer_norm.h"
 #include "kernels/optimizer/adamw.h"
 #include "kernels/pool/mean_pool.h"
@@ -77,18 +78,19 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     EmbeddingForward, EnvironmentPenalty, GaussianMmd, GaussianNllBackward, GaussianNllForward,
     GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, Hsic, InfoNceBackward,
     InfoNceForward, InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward,
-    LeaveOneOutBackward, LeaveOneOutForward, LinearForward, MeanOfSamples, MeanPoolBackward,
-    MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
-    NormaliseForward, PairBoundBackward, PairBoundForward, PairDivergence, PairGradient, PairSums,
-    PointwiseLoss, PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward,
-    PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward, SoftmaxForward,
-    SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns,
-    SumOverRows, UnitRowsBackward, UnitRowsForward>;
+    LeaveOneOutBackward, LeaveOneOutForward, LinearForward, LinearReluGradient,
+    LinearWeightGradient, MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward,
+    NoiseVariantsForward, NormaliseBackward, NormaliseForward, PairBoundBackward, PairBoundForward,
+    PairDivergence, PairGradient, PairSums, PointwiseLoss, PointwiseSlope, PositionsBackwardTable,
+    PriorDivergenceBackward, PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward,
+    SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll,
+    SumOverColumns, SumOverRows, UnitRowsBackward, UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt
     : AllCpuKernelsOfOneType,
       CpuKernelOnSimt<Permute<std::int32_t>>,
-      Bf16CpuKernelsOnSimt<Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, Gemm,
-                           LinearForward, PairGradient, PairSums, RowDot> {};
+      Bf16CpuKernelsOnSimt<AttentionBackward, AttentionForward, Conv1dBackwardInput,
+                           Conv1dBackwardWeight, Conv1dForward, Gemm, LinearForward,
+                           LinearReluGradient, PairGradient, PairSums, RowDot> {};
 
 }  // namespace cmir::kernels::testing

@@ -146,7 +146,7 @@ void expect_close(Guarded<T>& actual, const std::vector<double>& expected, doubl
 template <class Body>
 void for_each_isa(Body&& body) {
   const Isa before = active_isa();
-  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+  for (Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::amx}) {
     if (!cpu_supports(isa)) continue;
     set_active_isa(isa);
     SCOPED_TRACE(std::string("CMIR_ISA=") + std::string(cmir::kernels::name_of(isa)));

@@ -202,7 +202,7 @@ TYPED_TEST(LeaveOneOutTest, GaussianScoresGradientMatchesThePairsWrittenOut) {
 template <class T>
 struct Problem {
   std::int64_t n, depth;
-  Guarded<T> a, b, largest, value, cotangent, da, db, workspace;
+  Guarded<T> a, b, diagonal, largest, value, cotangent, weight, shift, diagonal_weight, da, db;
   Guarded<double> own, of_rows, sum;
   Matrix s;
   double magnitude = 0;  // of what is added up for a score
@@ -212,12 +212,15 @@ struct Problem {
         depth(products),
         a(normals(n * depth, 1, spread)),
         b(normals(n * depth, 2)),
+        diagonal(n),
         largest(n),
         value(1),
         cotangent(std::vector<double>{kCotangent}),
+        weight(n),
+        shift(n),
+        diagonal_weight(n),
         da(n * depth),
         db(n * depth),
-        workspace(leave_one_out_workspace(test_device(), n)),
         own(normals(n, 3, spread)),
         of_rows(n),
         sum(n) {
@@ -248,15 +251,24 @@ struct Problem {
     for (std::int64_t j = 0; j < n; ++j) total += j == i ? 0 : std::exp(s[i][j] - top);
     return top + std::log(total);
   }
+  PairScores<T> scores() { return {a.data(), b.data(), n, depth, 1.0, nullptr}; }
+  PairTotals<T> totals() {
+    return {diagonal.data(), largest.data(), sum.data(), nullptr, nullptr, n};
+  }
   void forward() {
+    Guarded<T> workspace(PairSums<T>::workspace_size(n));
+    Guarded<double> partial(PairSums<T>::partial_size(n));
+    run(test_device(), PairSums<T>{scores(), diagonal.data(), largest.data(), sum.data(), nullptr,
+                                   nullptr, workspace.data(), partial.data()});
     run(test_device(),
-        LeaveOneOutForward<T>{a.data(), b.data(), own.data(), n, depth, scale(), workspace.data(),
-                              of_rows.data(), largest.data(), sum.data(), value.data()});
+        LeaveOneOutForward<T>{totals(), own.data(), scale(), of_rows.data(), value.data()});
   }
   void backward(T* of_a, T* of_b) {
-    run(test_device(),
-        LeaveOneOutBackward<T>{a.data(), b.data(), largest.data(), sum.data(), cotangent.data(), n,
-                               depth, scale(), workspace.data(), of_a, of_b});
+    Guarded<T> workspace(PairGradient<T>::workspace_size(test_device(), n, depth));
+    run(test_device(), LeaveOneOutBackward<T>{totals(), cotangent.data(), scale(), weight.data(),
+                                              shift.data(), diagonal_weight.data()});
+    run(test_device(), PairGradient<T>{scores(), weight.data(), shift.data(), nullptr, nullptr,
+                                       diagonal_weight.data(), of_a, of_b, workspace.data()});
   }
 };
 
@@ -296,8 +308,8 @@ void expect_gradients(Problem<T>& p) {
   expect_close(p.db, db, largest_a * columns * p.magnitude, 8, p.what() + " db");
 }
 
-/// About the CPU's tiles of 128, a single sample in the last one, whose tile is all diagonal; more
-/// than a device's band of 512. Scores near each other, and beyond exp.
+/// About tiles of 128, a single sample in the last one, whose tile is all diagonal. Scores near
+/// each other, and beyond exp.
 TYPED_TEST(LeaveOneOutTest, ValueAndGradientsMatchTheScoresWrittenOut) {
   using T = TypeParam;
   for_each_variant<T>([] {

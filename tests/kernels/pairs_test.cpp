@@ -28,8 +28,9 @@ struct Case {
   }
 };
 
-/// About a device's tile of 64, the CPU's tiles of 128 rows and groups of 128 columns; depths about
-/// the device's 16 and 64, and more than 256; scores near each other, far apart, and beyond exp.
+/// About tiles of 128, and the CPU's groups of 128 columns; depths about a device's chunks of 32
+/// (f32) and 64 (bf16), of AMX's least on, and more than 256; scores near each other, far apart,
+/// and beyond exp.
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const auto& [n, d] : {std::pair<std::int64_t, std::int64_t>{1, 3},
@@ -40,7 +41,8 @@ std::vector<Case> cases() {
                              {65, 5},
                              {129, 9},
                              {6, 259},
-                             {300, 4}}) {
+                             {300, 4},
+                             {130, 40}}) {
     for (const double scale : {0.7, 30.0, 3000.0}) {
       all.push_back({n, d, scale, true});
       // The host model takes its time: one scale where there are many pairs.
@@ -189,7 +191,7 @@ TYPED_TEST(PairsTest, SumsMatchTheScoresWrittenOut) {
   });
 }
 
-/// From 2049 samples on a CUDA block has a region of several tiles.
+/// From 2049 samples on the CPU's groups have more than 128 columns.
 TYPED_TEST(PairsTest, ManySamples) {
   for_each_variant<TypeParam>([] {
     Problem<TypeParam> p({2049, 2, 3, true});
@@ -197,18 +199,21 @@ TYPED_TEST(PairsTest, ManySamples) {
   });
 }
 
-/// From 4097 samples on a group of the CPU's columns has several tiles. With one feature, against
-/// some rows and columns of the scores.
+/// From 4097 samples on a group of the CPU's columns has several tiles, as has a region of a CUDA
+/// block, and dS has more than one band. With one feature, against some rows and columns of the
+/// scores.
 TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
   using T = TypeParam;
-  for_each_isa([] {
-    const std::int64_t n = 4500;
+  for_each_variant<T>([] {
+    const std::int64_t n = 4100;
     ASSERT_GT(pair_group(n), kPairColumns);
+    ASSERT_GT(pair_region(n), kPairTile);
+    ASSERT_LT(pair_band<T>(n), n);
     Guarded<T> a(normals(n, 1)), b(normals(n, 2));
     Guarded<SumOf<T>> diagonal(n), row_largest(n), column_largest(n),
         workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
         shift(std::vector<double>(n, 20)), da(n), db(n),
-        gradient_workspace(PairGradient<T>::workspace_size(n, 1));
+        gradient_workspace(PairGradient<T>::workspace_size(test_device(), n, 1));
     Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
     const PairScores<T> scores{a.data(), b.data(), n, 1, 1.0, nullptr};
     run(test_device(),
@@ -218,7 +223,7 @@ TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
         PairGradient<T>{scores, weight.data(), shift.data(), weight.data(), shift.data(),
                         weight.data(), da.data(), db.data(), gradient_workspace.data()});
     const double eps = std::numeric_limits<SumOf<T>>::epsilon();
-    for (const std::int64_t i : {0, 127, 128, 287, 288, 3000, 4499}) {
+    for (const std::int64_t i : {0, 127, 128, 271, 272, 3000, 4095, 4096, 4099}) {
       double row = 0, column = 0, expected_da = 0, expected_db = 0, size = 0;
       for (std::int64_t j = 0; j < n; ++j) {
         const double s_ij = exact(a[i]) * exact(b[j]), s_ji = exact(a[j]) * exact(b[i]);
@@ -237,6 +242,55 @@ TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
   });
 }
 
+/// Results of all sums and gradients on the active instruction set, where bands and groups have
+/// several tiles.
+template <class T>
+std::vector<double> many_results(std::int64_t n, std::int64_t d) {
+  Guarded<T> a(normals(n * d, 1, 0.3)), b(normals(n * d, 2, 0.3));
+  Guarded<SumOf<T>> diagonal(n), row_largest(n), column_largest(n),
+      workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
+      shift(std::vector<double>(n, 5)), da(n * d), db(n * d),
+      gradient_workspace(PairGradient<T>::workspace_size(test_device(), n, d));
+  Guarded<double> row_sum(n), column_sum(n), partial(PairSums<T>::partial_size(n));
+  const PairScores<T> scores{a.data(), b.data(), n, d, 0.7, nullptr};
+  run(test_device(),
+      PairSums<T>{scores, diagonal.data(), row_largest.data(), row_sum.data(),
+                  column_largest.data(), column_sum.data(), workspace.data(), partial.data()});
+  run(test_device(),
+      PairGradient<T>{scores, weight.data(), shift.data(), weight.data(), shift.data(),
+                      weight.data(), da.data(), db.data(), gradient_workspace.data()});
+  std::vector<double> all;
+  for (std::int64_t i = 0; i < n; ++i) {
+    all.insert(all.end(), {diagonal[i], row_largest[i] + std::log(row_sum[i]),
+                           column_largest[i] + std::log(column_sum[i])});
+  }
+  for (std::int64_t e = 0; e < n * d; ++e) all.insert(all.end(), {da[e], db[e]});
+  return all;
+}
+
+/// Where loops over all pairs would take too long: AMX against the BLAS, which the cases above
+/// check. In bf16 AMX rounds scale dS, the BLAS dS: the diagonal's, up to 3, dominates.
+TYPED_TEST(PairsTest, AmxAgreesWithTheBlasOnManyTiles) {
+  using T = TypeParam;
+  if (!cpu_supports(Isa::amx)) GTEST_SKIP() << "this CPU has no AMX, or the system withholds it";
+  const std::int64_t n = 4500, d = 40;
+  std::vector<std::vector<double>> results;
+  const Isa before = active_isa();
+  for (const Isa isa : {Isa::avx512, Isa::amx}) {
+    set_active_isa(isa);
+    results.push_back(many_results<T>(n, d));
+  }
+  set_active_isa(before);
+  double largest = 0;
+  for (const double x : results[0]) largest = std::max(largest, std::abs(x));
+  const double bound =
+      (std::is_same_v<T, BFloat16> ? 2e-3 : 50 * std::numeric_limits<SumOf<T>>::epsilon()) *
+      largest;
+  for (std::size_t e = 0; e < results[0].size(); ++e) {
+    ASSERT_NEAR(results[0][e], results[1][e], bound) << e;
+  }
+}
+
 /// dS from arbitrary weights, and the products.
 template <class T>
 void check_gradient(const Case& c) {
@@ -244,7 +298,8 @@ void check_gradient(const Case& c) {
   const std::int64_t n = c.n, d = c.d;
   using Sum = SumOf<T>;
   Guarded<Sum> row_weight(normals(n, 3)), column_weight(normals(n, 4)), diagonal(normals(n, 5)),
-      da(n * d), db(n * d), only(n * d), workspace(PairGradient<T>::workspace_size(n, d));
+      da(n * d), db(n * d), only(n * d),
+      workspace(PairGradient<T>::workspace_size(test_device(), n, d));
   const auto finite = [](std::vector<double> shifts) {
     for (double& shift : shifts) shift = std::isinf(shift) ? 0.0 : shift;
     return shifts;
@@ -313,7 +368,7 @@ struct InfoNceResult {
     Sums<T> sums(p);
     Guarded<Sum> cotangent(normals(n, 6)), row_weight(n), row_shift(n), diagonal(n),
         column_weight(columns ? n : 0), column_shift(columns ? n : 0),
-        workspace(PairGradient<T>::workspace_size(n, p.c.d));
+        workspace(PairGradient<T>::workspace_size(test_device(), n, p.c.d));
     Sum* const weight = columns ? column_weight.data() : nullptr;
     Sum* const shift = columns ? column_shift.data() : nullptr;
     run(test_device(), InfoNceForward<Sum>{sums.totals(p.c), losses.data()});
@@ -525,77 +580,79 @@ TEST(Pairs, Bf16HasTheSameBitsForAnyThreadCountAndSchedule) {
   }
 }
 
-/// More features than a block of CUDA's has columns, and than a chunk, over several tiles.
-TEST(Pairs, Bf16OfManyFeatures) {
+template <class T>
+class PairsOnTensorCores : public ::testing::Test {};
+using Factors = ::testing::Types<float, BFloat16>;
+TYPED_TEST_SUITE(PairsOnTensorCores, Factors);
+
+/// Several chunks of features over several tiles.
+TYPED_TEST(PairsOnTensorCores, ManyFeatures) {
   for_each_cuda_device([] {
     for (const auto& [n, d] : {std::pair{150, 264}, {70, 520}, {130, 130}, {140, 72}}) {
-      check_gradient<BFloat16>({n, d, 0.7, true});
-      Problem<BFloat16> p({n, d, 0.7, true});
+      check_gradient<TypeParam>({n, d, 0.7, true});
+      Problem<TypeParam> p({n, d, 0.7, true});
       check_sums(p);
-    }
-  });
-}
-
-/// From 4097 samples on a CUDA block's region of bf16 has several tiles. With one feature, against
-/// some rows and columns of the scores.
-TEST(Pairs, Bf16RegionsOfSeveralTiles) {
-  for_each_cuda_device([] {
-    const std::int64_t n = 4100;
-    ASSERT_GT(pair_region<BFloat16>(n), kPairTile<BFloat16>);
-    Guarded<BFloat16> a(normals(n, 1, 4)), b(normals(n, 2, 4));
-    Guarded<float> diagonal(n), row_largest(n), column_largest(n),
-        workspace(PairSums<BFloat16>::workspace_size(n));
-    Guarded<double> row_sum(n), column_sum(n), partial(PairSums<BFloat16>::partial_size(n));
-    run(test_device(), PairSums<BFloat16>{{a.data(), b.data(), n, 1, 1.0, nullptr},
-                                          diagonal.data(),
-                                          row_largest.data(),
-                                          row_sum.data(),
-                                          column_largest.data(),
-                                          column_sum.data(),
-                                          workspace.data(),
-                                          partial.data()});
-    for (std::int64_t i = 0; i < n; i += 37) {
-      double row = 0, column = 0;
-      for (std::int64_t j = 0; j < n; ++j) {
-        if (i == j) continue;
-        row += std::exp(exact(a[i]) * exact(b[j]));
-        column += std::exp(exact(a[j]) * exact(b[i]));
-      }
-      ASSERT_NEAR(row_largest[i] + std::log(row_sum[i]), std::log(row), 2e-5) << i;
-      ASSERT_NEAR(column_largest[i] + std::log(column_sum[i]), std::log(column), 2e-5) << i;
-      ASSERT_EQ(diagonal[i], static_cast<float>(exact(a[i]) * exact(b[i]))) << i;
     }
   });
 }
 
 /// By copies of 16 bytes and by plain loads, which a GPU takes where rows do not begin at multiples
 /// of 16 bytes. Their products are the same.
-TEST(Pairs, Bf16FactorsMayBeMisaligned) {
+TYPED_TEST(PairsOnTensorCores, FactorsMayBeMisaligned) {
+  using T = TypeParam;
   const std::int64_t n = 140, d = 72;
   const auto values_a = normals(n * d, 1), values_b = normals(n * d, 2);
-  for_each_variant<BFloat16>([&] {
+  for_each_cuda_device([&] {
     std::vector<std::vector<float>> results;
     for (const std::int64_t shift : {0, 1}) {
-      Guarded<BFloat16> a(n * d + shift), b(n * d + shift);
+      Guarded<T> a(n * d + shift), b(n * d + shift);
       for (std::int64_t i = 0; i < n * d; ++i) {
-        a[shift + i] = BFloat16(static_cast<float>(values_a[i]));
-        b[shift + i] = BFloat16(static_cast<float>(values_b[i]));
+        a[shift + i] = T(static_cast<float>(values_a[i]));
+        b[shift + i] = T(static_cast<float>(values_b[i]));
       }
       Guarded<float> weight(normals(n, 3)), at(std::vector<double>(n, 60)), da(n * d), db(n * d),
-          workspace(PairGradient<BFloat16>::workspace_size(n, d));
-      run(test_device(),
-          PairGradient<BFloat16>{{a.data() + shift, b.data() + shift, n, d, 1.0, nullptr},
-                                 weight.data(),
-                                 at.data(),
-                                 weight.data(),
-                                 at.data(),
-                                 weight.data(),
-                                 da.data(),
-                                 db.data(),
-                                 workspace.data()});
+          workspace(PairGradient<T>::workspace_size(test_device(), n, d));
+      run(test_device(), PairGradient<T>{{a.data() + shift, b.data() + shift, n, d, 1.0, nullptr},
+                                         weight.data(),
+                                         at.data(),
+                                         weight.data(),
+                                         at.data(),
+                                         weight.data(),
+                                         da.data(),
+                                         db.data(),
+                                         workspace.data()});
       results.push_back(joined(da, db));
     }
     EXPECT_EQ(results[0], results[1]);
+  });
+}
+
+/// dS has few enough rows at a time for its bytes, but never less than a tile's.
+TYPED_TEST(PairsOnTensorCores, BandsAreBounded) {
+  using T = TypeParam;
+  const auto bytes = [](std::int64_t n) {
+    return PairGradient<T>::workspace_size(Device{DeviceType::cuda}, n, 64) *
+           static_cast<std::int64_t>(sizeof(SumOf<T>));
+  };
+  EXPECT_EQ(pair_band<T>(100), 100);
+  EXPECT_EQ(pair_band<T>(5000), kPairBandRows);
+  for (const std::int64_t n : {4096, 32768, 131072, 500000}) {
+    EXPECT_EQ(pair_band<T>(n) % kPairTile, 0);
+    EXPECT_LE(bytes(n), kPairBandBytes);
+  }
+  EXPECT_EQ(pair_band<T>(4000000), kPairTile);
+}
+
+/// Scores far enough apart that the parts of rows and of columns do not share an exp, beside some
+/// that do.
+TYPED_TEST(PairsOnTensorCores, ShiftsFarApart) {
+  for_each_cuda_device([] {
+    for (const double scale : {5.0, 60.0}) {
+      Problem<TypeParam> p({200, 6, scale, true});
+      for (std::int64_t e = 0; e < 30 * 6; ++e) p.a[e] = TypeParam(static_cast<float>(p.a[e]) * 9);
+      p.write_scores();
+      check_info_nce(p);
+    }
   });
 }
 

@@ -221,6 +221,26 @@ TYPED_TEST(InformationTest, L1OutHoldsNoSquareOfScores) {
   EXPECT_LT(held, n * n * sizeof(T) / 8);
 }
 
+/// By f32 products of three TF32 ones. The scores' magnitudes grow with d.
+TEST(InformationOnADevice, L1OutAgreesWithItsDefinition) {
+  for_each_cuda_device([] {
+    for (const auto& [n, d] :
+         {std::pair<std::int64_t, std::int64_t>{7, 1}, {131, 64}, {200, 128}}) {
+      const auto inputs = gaussian_inputs<float>(n, d);
+      std::vector<Variable> there;
+      for (const Tensor& input : inputs) there.emplace_back(input.to(test_device()), true);
+      const Variable value = l1out(there[0], there[1], there[2]);
+      backward(value, {.seed = Tensor::scalar(kCotangent, DType::f32).to(test_device())});
+      Evaluated found{value.value().item(), {}};
+      for (const Variable& variable : there) {
+        found.gradients.push_back(variable.gradient().to_vector());
+      }
+      expect_agrees<float>(found, leave_one_out(inputs), kPairFactor<float>,
+                           fmt::format("l1out [{}, {}]", n, d));
+    }
+  });
+}
+
 using Loss = std::function<Variable(std::span<const Variable>)>;
 
 /// The loss's value and gradients with the first inputs, recorded with the others.

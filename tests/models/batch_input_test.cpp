@@ -95,6 +95,7 @@ TEST_P(ShippedConfig, TrainsOnItsDataSet) {
 INSTANTIATE_TEST_SUITE_P(Own, ShippedConfig,
                          ::testing::Values("mosi_utt_a", "mosi_utt_b", "mosi_utt_words",
                                            "mosi_utt_ood", "mosi_mini", "mustard_text",
+                                           "mosi_mini_crossmodal", "mustard_text_crossmodal",
                                            "synthetic"));
 
 }  // namespace

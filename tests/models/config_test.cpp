@@ -50,7 +50,8 @@ TEST(Config, EveryShippedConfigurationLoadsAndRoundTrips) {
   const std::vector<std::string> names = shipped_configs();
   for (const char* name :
        {"mosi", "mosei", "ch_sims_v2", "mustard", "ur_funny", "mosi_ood", "mosi_utt_a",
-        "mosi_utt_b", "mosi_utt_words", "mosi_utt_ood", "mosi_mini", "mustard_text", "synthetic"}) {
+        "mosi_utt_b", "mosi_utt_words", "mosi_utt_ood", "mosi_mini", "mustard_text",
+        "mosi_mini_crossmodal", "mustard_text_crossmodal", "synthetic"}) {
     EXPECT_THAT(names, ::testing::Contains(name));
   }
   for (const std::string& name : names) {

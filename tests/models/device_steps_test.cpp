@@ -144,6 +144,43 @@ TEST_F(DeviceStepsTest, EveryFormOfATermCanBeRecorded) {
   }
 }
 
+/// Modalities attend to each other at lengths that change from batch to batch, vectors among them.
+TEST_F(DeviceStepsTest, CrossmodalFusionCanBeRecorded) {
+  for (const char* place : {"before", "after"}) {
+    Config config = config_with({"text", "audio"});
+    config.model.fusion = "crossmodal";
+    config.model.fusion_place = place;
+    config.model.fusion_layers = 1;
+    config.model.fusion_heads = 2;
+    config.model.representation_dropout = 0.1;
+    config.training.epochs = 3;
+    const TrainedRun recorded = run_of(config, "simt", true), plain = run_of(config, "simt", false),
+                     here = run_of(config, "cpu", true);
+    ASSERT_GT(plain.losses.size(), 20U);
+    EXPECT_EQ(recorded.losses, plain.losses) << place;
+    EXPECT_EQ(recorded.parameters, plain.parameters) << place;
+    for (std::size_t i = 0; i < here.losses.size(); ++i) {
+      const double value = here.losses[i].at("total");
+      EXPECT_NEAR(recorded.losses[i].at("total"), value, 1e-3 * (0.1 + std::abs(value)))
+          << place << " step " << i;
+    }
+  }
+}
+
+TEST(ShapeBucket, GivesEverySequenceTheSamePadding) {
+  ModelInput input;
+  input.modalities["audio"] = {Tensor::zeros({300, 2}), offsets_of({100, 150, 50})};
+  input.modalities["text"] = {Tensor::zeros({9, 2}), offsets_of({3, 4, 2})};
+  const ShapeBucket bucket = ShapeBucket::of(input, {{"audio", 150}, {"text", 4}});
+  EXPECT_EQ(bucket.sequences.at("audio").padding, bucket.sequences.at("text").padding);
+  for (const auto& [name, modality] : input.modalities) {
+    const SequenceBucket& sequences = bucket.sequences.at(name);
+    const auto padded = sequences.padded(modality.offsets);
+    EXPECT_EQ(std::ssize(padded), 3 + sequences.padding + 1) << name;
+    EXPECT_EQ(padded.back(), sequences.rows) << name;
+  }
+}
+
 /// The labels and the sizes of the environments change from batch to batch.
 TEST_F(DeviceStepsTest, ReplaysReadTheEnvironmentsOfTheirBatch) {
   for (const char* form : {"irmv1", "vrex", "mmrex", "mmd", "coral"}) {

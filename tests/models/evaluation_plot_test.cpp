@@ -195,6 +195,27 @@ TEST(Plot, LogarithmicValues) {
   EXPECT_THAT(error_of(chart), HasSubstr("y value 0 of series 's' has no place"));
 }
 
+TEST(Plot, HeatMapsShowEveryCellOrMeansOfThem) {
+  HeatMapChart chart{.title = "attention", .x_label = "keys", .y_label = "queries", .per_line = 2};
+  chart.maps = {{"text from audio", 2, 3, {0, 0.5, 0.5, 1, 0, 0}},
+                {"empty", 0, 3, {}},
+                {"long", 1, 96, std::vector<double>(96, 0.25)}};
+  chart.maps[2].values[0] = 0.75;
+  const std::string picture = svg(chart);
+  expect_sound(picture);
+  EXPECT_EQ(count(picture, "<rect"), 1 + 2 * 3 + 48);  // the ground; cells; means of two
+  EXPECT_EQ(count(picture, "#003366"), 1 + 1);         // each map's largest
+  EXPECT_THAT(picture, HasSubstr("2 x 3, largest 1<"));
+  EXPECT_THAT(picture, HasSubstr("1 x 96, largest 0.5<"));
+  EXPECT_THAT(picture, HasSubstr(">text from audio<"));
+
+  chart.maps[0].values[1] = kNaN;
+  EXPECT_THAT(error_of(chart), HasSubstr("2 x 3 values, finite"));
+  chart.maps[0].values.pop_back();
+  EXPECT_THAT(error_of(chart), HasSubstr("2 x 3 values"));
+  EXPECT_THAT(error_of(HeatMapChart{.title = "none"}), HasSubstr("no map"));
+}
+
 TEST(Plot, DegenerateRanges) {
   for (const double value : {0.0, 1.0, -3.0, 1e-12, 1e15, -1e99}) {
     expect_sound(svg(LineChart{"t", "x", "y", {{"s", {value}, {value}, {}}}}));

@@ -8,10 +8,17 @@
 
 #include "autograd/gradcheck.h"
 #include "core/error.h"
+#include "models/networks/transformer.h"
+#include "tests/models/plain_matrix.h"
 
 namespace cmir {
 namespace {
 
+using test::affine;
+using test::Matrix;
+using test::normalised;
+using test::rows_of;
+using test::sum;
 using ::testing::HasSubstr;
 
 std::map<std::string, Shape> shapes_of(const ParameterList& parameters) {
@@ -83,67 +90,15 @@ TEST(Transformer, HasPyTorchsNamesAndShapes) {
   EXPECT_EQ(pre_store.list().back().name, "t.norm.bias");
 }
 
-using Matrix = std::vector<std::vector<double>>;
-
-Matrix rows_of(const Tensor& x) {
-  const auto values = x.to_vector();
-  Matrix rows;
-  for (std::int64_t r = 0; r < x.shape().rows(); ++r) {
-    rows.emplace_back(values.begin() + r * x.shape().width(),
-                      values.begin() + (r + 1) * x.shape().width());
-  }
-  return rows;
-}
-Matrix affine(const Matrix& x, const Matrix& weight, const std::vector<double>& bias) {
-  Matrix y(x.size(), bias);
-  for (std::size_t r = 0; r < x.size(); ++r) {
-    for (std::size_t o = 0; o < bias.size(); ++o) {
-      for (std::size_t i = 0; i < x[r].size(); ++i) y[r][o] += x[r][i] * weight[o][i];
-    }
-  }
-  return y;
-}
-Matrix normalised(Matrix x) {
-  for (auto& row : x) {
-    double mean = 0, variance = 0;
-    for (const double v : row) mean += v / row.size();
-    for (const double v : row) variance += (v - mean) * (v - mean) / row.size();
-    for (double& v : row) v = (v - mean) / std::sqrt(variance + 1e-5);
-  }
-  return x;
-}
-Matrix sum(const Matrix& a, const Matrix& b) {
-  Matrix c = a;
-  for (std::size_t r = 0; r < a.size(); ++r) {
-    for (std::size_t i = 0; i < a[r].size(); ++i) c[r][i] += b[r][i];
-  }
-  return c;
-}
-
 /// torch.nn.TransformerEncoderLayer written out for one sample, both norms.
 Matrix plain_layer(const TransformerLayer& layer, const Matrix& x) {
   const std::size_t width = x[0].size(), head_width = width / layer.options.heads;
   const auto attend = [&](const Matrix& input) {
     const Matrix qkv = affine(input, rows_of(layer.in_proj_weight.value()),
                               layer.in_proj_bias.value().to_vector());
-    Matrix mixed(input.size(), std::vector<double>(width));
-    for (std::size_t head = 0; head < width; head += head_width) {
-      for (std::size_t q = 0; q < input.size(); ++q) {
-        std::vector<double> weights;
-        double total = 0;
-        for (std::size_t k = 0; k < input.size(); ++k) {
-          double score = 0;
-          for (std::size_t i = head; i < head + head_width; ++i)
-            score += qkv[q][i] * qkv[k][width + i];
-          weights.push_back(std::exp(score / std::sqrt(static_cast<double>(head_width))));
-          total += weights.back();
-        }
-        for (std::size_t k = 0; k < input.size(); ++k) {
-          for (std::size_t i = head; i < head + head_width; ++i)
-            mixed[q][i] += weights[k] / total * qkv[k][2 * width + i];
-        }
-      }
-    }
+    const Matrix mixed =
+        test::attention(test::columns(qkv, 0, width), test::columns(qkv, width, 2 * width),
+                        test::columns(qkv, 2 * width, 3 * width), head_width);
     return affine(mixed, rows_of(layer.out_proj.weight.value()),
                   layer.out_proj.bias.value().to_vector());
   };

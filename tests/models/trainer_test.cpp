@@ -84,6 +84,24 @@ TEST_F(TrainerTest, SameBitsForOneAndTwoThreads) {
   expect_same_bits(*one.model, *two.model);
 }
 
+/// What the small configuration has, and cross-modal attention with dropout.
+Config crossmodal(Config config) {
+  config.model.fusion = "crossmodal";
+  config.model.fusion_layers = 2;
+  config.model.fusion_heads = 2;
+  return config;
+}
+
+TEST_F(TrainerTest, CrossmodalSameBitsForOneAndTwoThreads) {
+  const int before = thread_count();
+  set_thread_count(1);
+  const TrainResult one = train(crossmodal(config_), data_, 1);
+  set_thread_count(2);
+  const TrainResult two = train(crossmodal(config_), data_, 1);
+  set_thread_count(before);
+  expect_same_bits(*one.model, *two.model);
+}
+
 TEST_F(TrainerTest, NoEpochsLeaveTheInitialModel) {
   Config config = config_;
   config.training.epochs = 0;
@@ -154,6 +172,10 @@ TEST_F(TrainerTest, InterruptedAtEveryStepEndsWithTheSameBits) {
   config.loss.invariance_schedule = "linear";
   config.loss.invariance_anneal_fraction = 0.7;
   expect_interruptions_to_leave_the_bits(config);
+}
+
+TEST_F(TrainerTest, InterruptedWithCrossmodalFusionEndsWithTheSameBits) {
+  expect_interruptions_to_leave_the_bits(crossmodal(config_));
 }
 
 TEST_F(TrainerTest, InterruptedWithInferredEnvironmentsEndsWithTheSameBits) {

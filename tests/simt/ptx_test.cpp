@@ -45,17 +45,28 @@ __device__ int d_index(unsigned lane, int i) {
          (i & 1);
 }
 
+/// Factors rounded, or as they are, of which the hardware then leaves out bits.
+template <bool Round>
 __global__ void tf32_kernel(const float* a, const float* b, float* d) {
   const unsigned lane = threadIdx.x, group = lane >> 2, thread = lane % 4;
+  const auto factor = [](float x) { return Round ? to_tf32(x) : __float_as_uint(x); };
   const unsigned a_registers[4] = {
-      to_tf32(a[group * 8 + thread]), to_tf32(a[(group + 8) * 8 + thread]),
-      to_tf32(a[group * 8 + thread + 4]), to_tf32(a[(group + 8) * 8 + thread + 4])};
-  const unsigned b_registers[2] = {to_tf32(b[thread * 8 + group]),
-                                   to_tf32(b[(thread + 4) * 8 + group])};
+      factor(a[group * 8 + thread]), factor(a[(group + 8) * 8 + thread]),
+      factor(a[group * 8 + thread + 4]), factor(a[(group + 8) * 8 + thread + 4])};
+  const unsigned b_registers[2] = {factor(b[thread * 8 + group]),
+                                   factor(b[(thread + 4) * 8 + group])};
   float sums[4];
   for (int i = 0; i < 4; ++i) sums[i] = d[d_index(lane, i)];
   mma_m16n8k8_tf32(sums, a_registers, b_registers);
   for (int i = 0; i < 4; ++i) d[d_index(lane, i)] = sums[i];
+}
+
+std::vector<float> transposed(const std::vector<float>& x, int rows, int columns) {
+  std::vector<float> y(x.size());
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < columns; ++j) y[j * rows + i] = x[i * columns + j];
+  }
+  return y;
 }
 
 std::vector<float> rounded(std::vector<float> values, float (*round)(float)) {
@@ -63,15 +74,48 @@ std::vector<float> rounded(std::vector<float> values, float (*round)(float)) {
   return values;
 }
 
-TEST(Ptx, Tf32MmaIsTheProductOfTheRoundedMatrices) {
+TEST(Ptx, Tf32MmaIsTheProductOfTheMatricesWithoutTheirLowBits) {
   const auto a = normals(16 * 8, 1), b = normals(8 * 8, 2), c = normals(16 * 8, 3);
   const auto round = [](float x) { return std::bit_cast<float>(to_tf32(x)); };
-  const auto d = expect_same_under_schedules([&] {
-    auto out = c;
-    launch(tf32_kernel, LaunchConfig{1, 32}, a.data(), b.data(), out.data());
-    return out;
-  });
-  expect_near(d, product(rounded(a, round), rounded(b, round), c, 16, 8, 8));
+  const auto cut = [](float x) {
+    return std::bit_cast<float>(std::bit_cast<unsigned>(x) & 0xFFFFE000);
+  };
+  const auto of = [&](auto* kernel) {
+    return expect_same_under_schedules([&] {
+      auto out = c;
+      launch(kernel, LaunchConfig{1, 32}, a.data(), b.data(), out.data());
+      return out;
+    });
+  };
+  expect_near(of(&tf32_kernel<true>), product(rounded(a, round), rounded(b, round), c, 16, 8, 8));
+  expect_near(of(&tf32_kernel<false>), product(rounded(a, cut), rounded(b, cut), c, 16, 8, 8));
+}
+
+/// ldmatrix of a row-major tile of f32: its 16 bytes are four features, and a register holds the
+/// one of an m16n8k8 factor.
+__global__ void tf32_ldmatrix_kernel(const float* a, const float* b_transposed, float* d) {
+  CMIR_SHARED(float, a_tile, [16][8]);
+  CMIR_SHARED(float, b_tile, [8][8]);
+  const unsigned lane = threadIdx.x;
+  for (unsigned i = lane; i < 128; i += 32) a_tile[i / 8][i % 8] = a[i];
+  for (unsigned i = lane; i < 64; i += 32) b_tile[i / 8][i % 8] = b_transposed[i];
+  __syncwarp();
+  unsigned a_registers[4], b_registers[2];
+  ldmatrix(a_registers, &a_tile[lane % 16][lane / 16 * 4]);
+  ldmatrix(b_registers, &b_tile[lane % 8][lane / 8 % 2 * 4]);
+  float sums[4];
+  for (int i = 0; i < 4; ++i) sums[i] = d[d_index(lane, i)];
+  mma_m16n8k8_tf32(sums, a_registers, b_registers);
+  for (int i = 0; i < 4; ++i) d[d_index(lane, i)] = sums[i];
+}
+
+TEST(Ptx, LdmatrixGivesTheFactorsOfATf32Mma) {
+  const auto a = normals(16 * 8, 1), b = normals(8 * 8, 2), c = normals(16 * 8, 3);
+  const auto bt = transposed(b, 8, 8);
+  auto through_formula = c, through_ldmatrix = c;
+  launch(tf32_kernel<false>, LaunchConfig{1, 32}, a.data(), b.data(), through_formula.data());
+  launch(tf32_ldmatrix_kernel, LaunchConfig{1, 32}, a.data(), bt.data(), through_ldmatrix.data());
+  EXPECT_EQ(through_ldmatrix, through_formula);
 }
 
 TEST(Ptx, Tf32RoundsToNearestTiesAway) {
@@ -79,6 +123,15 @@ TEST(Ptx, Tf32RoundsToNearestTiesAway) {
   EXPECT_EQ(std::bit_cast<float>(to_tf32(-1.0F - 0x1p-11F)), -1.0F - 0x1p-10F);
   EXPECT_EQ(std::bit_cast<float>(to_tf32(1.0F + 0x1p-12F)), 1.0F);
   EXPECT_EQ(std::bit_cast<float>(to_tf32(INFINITY)), INFINITY);
+}
+
+TEST(Ptx, Exp2IsZeroBelowTheNormalNumbers) {
+  EXPECT_EQ(exp2_approximate(-3.0F), 0.125F);
+  EXPECT_EQ(exp2_approximate(-126.0F), 0x1p-126F);
+  EXPECT_EQ(exp2_approximate(-127.0F), 0.0F);
+  EXPECT_EQ(exp2_approximate(-INFINITY), 0.0F);
+  EXPECT_EQ(exp2_approximate(INFINITY), INFINITY);
+  EXPECT_TRUE(std::isnan(exp2_approximate(NAN)));
 }
 
 /// By the manual's formulas, from global memory.
@@ -148,14 +201,6 @@ __global__ void bf16_transposed_kernel(const float* a_transposed, const float* b
   for (int i = 0; i < 4; ++i) sums[i] = d[d_index(lane, i)];
   mma_m16n8k16_bf16(sums, a_registers, b_registers);
   for (int i = 0; i < 4; ++i) d[d_index(lane, i)] = sums[i];
-}
-
-std::vector<float> transposed(const std::vector<float>& x, int rows, int columns) {
-  std::vector<float> y(x.size());
-  for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < columns; ++j) y[j * rows + i] = x[i * columns + j];
-  }
-  return y;
 }
 
 TEST(Ptx, Bf16MmaAndLdmatrixGiveTheProductOfTheRoundedMatrices) {

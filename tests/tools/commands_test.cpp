@@ -128,6 +128,41 @@ TEST_F(Commands, Inspect) {
   EXPECT_EQ(shapes.at("predictor.0.weight"), (Json{6, 12}));  // [d', 3 d]
 }
 
+TEST_F(Commands, InspectAttention) {
+  const Arguments crossmodal = {"--set", "model.fusion=crossmodal",
+                                "--set", "model.fusion_layers=2",
+                                "--set", "model.fusion_heads=2"};
+  const std::string data = "synthetic:n=60,seed=1,widths=5/4/3,kind=sequence";
+  Arguments tiny = kTinyModel;
+  tiny[1] = data;
+  output(Arguments{"train", "synthetic", "--out", "c"} + tiny + crossmodal);
+  const std::string model = std::string("c/") + kModel;
+  EXPECT_THAT(output({"inspect", model, "--attention", "maps"}), HasSubstr("attention.svg"));
+  EXPECT_THAT(read_text(path("maps/attention.svg")), HasSubstr(">text from audio, layer 1<"));
+  const auto report = Json::parse(read_text(path("maps/attention.json")));
+  EXPECT_EQ(report.at("maps").size(), 12U);
+  for (const auto& map : report.at("maps")) {
+    EXPECT_EQ(map.at("probabilities").size(), map.at("queries"));
+    for (const auto& row : map.at("probabilities")) {
+      EXPECT_EQ(row.size(), map.at("keys"));
+      double total = 0;
+      for (const double p : row) total += p;
+      EXPECT_NEAR(total, 1, 1e-5);
+    }
+  }
+  const std::string id = report.at("sample");
+  const std::string first = output({"predict", "c"});  // in a batch, where a BLAS rounds otherwise
+  ASSERT_THAT(first, StartsWith(id + "\t"));
+  EXPECT_NEAR(std::stod(first.substr(id.size() + 1)), report["prediction"][0].get<double>(), 1e-5);
+  expect_error({"inspect", model, "--attention", "maps", "--sample", id + "x"}, 2,
+               {"no sample '" + id + "x'", "did you mean '" + id});
+  expect_error({"inspect", "synthetic", "--attention", "maps"}, 2, {"needs a trained model"});
+  expect_error({"inspect", "synthetic", "--sample", id}, 2, {"--sample is for --attention"});
+  train("r");
+  expect_error({"inspect", std::string("r/") + kModel, "--attention", "maps"}, 2,
+               {"has attention"});
+}
+
 TEST_F(Commands, Gradcheck) {
   EXPECT_THAT(output({"gradcheck", "layer_norm"}),
               AllOf(HasSubstr("layer_norm  one row"), HasSubstr("ok")));

@@ -1,0 +1,49 @@
+#include "models/networks/attention_maps.h"
+
+#include <cmath>
+
+#include "autograd/arithmetic.h"
+#include "autograd/linear.h"
+#include "autograd/precision.h"
+#include "autograd/rows.h"
+#include "autograd/softmax.h"
+
+namespace cmir {
+namespace {
+
+thread_local AttentionMapScope* current = nullptr;
+
+}  // namespace
+
+AttentionMapScope::AttentionMapScope() : previous_(current) { current = this; }
+AttentionMapScope::~AttentionMapScope() { current = previous_; }
+
+void AttentionMapScope::note(const std::string& layer, const Variable& query, const Variable& key,
+                             std::int64_t heads) {
+  if (current == nullptr) return;
+  const NoGradScope no_grad;
+  current->maps_.push_back(
+      {layer, attention_probabilities(query, key, heads).value().to(Device{})});
+}
+
+void AttentionMapScope::note_self(const std::string& layer, const Variable& qkv,
+                                  std::int64_t heads) {
+  if (current == nullptr) return;
+  const std::int64_t width = qkv.shape().width() / 3;
+  note(layer, ops::slice_columns(qkv, 0, width), ops::slice_columns(qkv, width, 2 * width), heads);
+}
+
+Variable attention_probabilities(const Variable& query, const Variable& key, std::int64_t heads) {
+  const PrecisionScope precision(Precision::f32);  // as the attention's own scores
+  const std::int64_t head_width = query.shape().width() / heads;
+  const double scale = 1 / std::sqrt(static_cast<double>(head_width));
+  std::vector<Variable> of_heads;
+  for (std::int64_t begin = 0; begin < query.shape().width(); begin += head_width) {
+    const Variable scores = ops::linear(ops::slice_columns(query, begin, begin + head_width),
+                                        ops::slice_columns(key, begin, begin + head_width));
+    of_heads.push_back(ops::softmax(ops::scale(scores, scale)));
+  }
+  return ops::scale(ops::sum_of(of_heads), 1.0 / static_cast<double>(heads));
+}
+
+}  // namespace cmir
