@@ -83,7 +83,7 @@ struct BenchCommand {
     for (const Program& program : ours) wanted.push_back(program.family);
     sides.base_programs = find_programs(compare, {});
     std::erase_if(sides.base_programs, [&](const Program& p) {
-      return std::ranges::find(wanted, p.family) == wanted.end();
+      return p.is_ceilings() || std::ranges::find(wanted, p.family) == wanted.end();
     });
     return sides;
   }
@@ -94,23 +94,36 @@ struct BenchCommand {
     if (error) fail(ErrorKind::io, "bench", "cannot make '{}': {}", out, error.message());
   }
 
-  /// Programs after one another; where two sides take turns, each program of both once a turn.
+  /// Of each program; each repetition counts. Error: the filter leaves none but ceilings.
+  std::vector<std::int64_t> count_cases(const std::vector<Program>& all,
+                                        const RunOptions& each) const {
+    std::vector<std::int64_t> counts;
+    bool any = false;
+    for (const Program& program : all) {
+      counts.push_back(std::ssize(list_cases(program, each)) * repetitions_of(program, each));
+      any = any || (counts.back() > 0 && !program.is_ceilings());
+    }
+    require(any || filter.empty() || InterruptGuard::requested(), "bench",
+            "--filter '{}' matches no case", filter);
+    return counts;
+  }
+
+  /// Programs after one another; where two sides take turns, each program of both once a turn, but
+  /// for the ceilings, which are not compared.
   void measure(const fs::path& directory, const std::vector<Program>& ours, Sides& sides) const {
     RunOptions each = options();
-    const int turns = sides.take_turns() ? each.repetitions : 1;
-    each.repetitions /= turns;
+    const int most_turns = sides.take_turns() ? each.repetitions : 1;
+    each.repetitions /= most_turns;
+    const auto turns_of = [&](const Program& p) { return p.is_ceilings() ? 1 : most_turns; };
+    const auto counts = count_cases(ours, each);
     std::int64_t total = 0;
-    std::vector<std::int64_t> counts;
-    for (const Program& program : ours) {
-      const auto cases = static_cast<std::int64_t>(list_cases(program, each).size());
-      counts.push_back(cases * repetitions_of(program, each));
-      total += counts.back() * turns;
-    }
+    for (std::size_t p = 0; p < ours.size(); ++p) total += counts[p] * turns_of(ours[p]);
     Progress progress("bench", "case", total);
     std::int64_t done = 0;
     for (std::size_t p = 0; p < ours.size(); ++p) {
       if (counts[p] == 0) continue;
-      for (int turn = 0; turn < turns && !InterruptGuard::requested(); ++turn, done += counts[p]) {
+      for (int turn = 0; turn < turns_of(ours[p]) && !InterruptGuard::requested();
+           ++turn, done += counts[p]) {
         for (const Program& base : sides.base_programs) {
           if (base.family == ours[p].family)
             keep(run_program(base, each, [](std::int64_t) {}), base.family, sides.base, sides);
@@ -119,7 +132,7 @@ struct BenchCommand {
         keep(run_program(ours[p], each, on_case), ours[p].family, sides.now, sides);
       }
     }
-    progress.update(std::min(done, total), "");
+    if (!InterruptGuard::requested()) progress.update(done, "");
     progress.finish();
     if (!torch.empty() && !InterruptGuard::requested()) measure_torch(directory, sides);
     for (const std::string& failure : sides.failures) fmt::print(stderr, "cmir: {}\n", failure);
@@ -152,7 +165,7 @@ struct BenchCommand {
     fmt::print("{}\n", rows_table(report).plain());
     fmt::print("{}\n", families_table(report).plain());
     if (!report.sweeps.empty()) fmt::print("{}\n", sweeps_table(report).plain());
-    if (!report.comparisons.empty()) fmt::print("{}\n", comparisons_table(report, true).plain());
+    if (!report.comparisons.empty()) fmt::print("{}\n", comparisons_table(report).plain());
     fmt::print("{0}/bench.json, {0}/table.md, {0}/report.html\n", out);
   }
 
@@ -162,6 +175,8 @@ struct BenchCommand {
     const auto slower = std::ranges::count_if(
         report.comparisons, [&](const Comparison& c) { return is_slower(c, report.threshold); });
     if (!report.failed().empty() || !all_ended_well) throw ExitCode{1};
+    if (!compare.empty() && report.comparisons.empty())
+      fail(ErrorKind::data, "bench", "'{}' has none of the cases that were measured", compare);
     if (slower > 0) {
       fmt::print(stderr, "cmir: {} of {} cases are slower by more than {} %\n", slower,
                  report.comparisons.size(), threshold);

@@ -212,7 +212,8 @@ def exported(options, folder):
         for file in sorted(pathlib.Path(folder).glob("*.safetensors"), key=lambda f: f.stat().st_mtime_ns):
             parts = file.name.removesuffix(".safetensors").split("%")
             kernel = "/".join([parts[0]] + [p for p in parts[2:] if ":" not in p])
-            yield kernel, "/".join(p for p in parts[2:] if ":" in p), file
+            if re.search(options.filter, "/".join(parts)):
+                yield kernel, "/".join(p for p in parts[2:] if ":" in p), file
             file.unlink()
 
 
@@ -317,8 +318,6 @@ def main():
     wrong, comma = False, ""
     with tempfile.TemporaryDirectory() as folder:
         for kernel, sizes, file in exported(options, folder):
-            if not re.search(options.filter, f"{kernel}/{sizes}"):
-                continue
             for entry in entries(kernel, sizes, file, options):
                 wrong = wrong or "error_occurred" in entry
                 print(comma + json.dumps(entry), flush=True)

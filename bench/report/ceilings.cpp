@@ -89,7 +89,9 @@ Share share_of(const Case& c, const Ceilings& ceilings) {
   const bool one_thread = c.size("threads") == 1;
   const double copy = c.place.ends_with("_cold") ? ceilings.memory_rate(one_thread)
                                                  : ceilings.copy_rate(c.bytes, one_thread);
-  const double product = ceilings.product_rate(dtype_of_kernel(c.kernel), one_thread);
+  const std::string dtype = dtype_of_kernel(c.kernel);
+  double product = ceilings.product_rate(dtype, one_thread);
+  if (dtype == "bf16") product = std::max(product, ceilings.product_rate("f32", one_thread));
   Share share{c.bytes / seconds / copy, "memory"};
   if (product > 0 && c.operations / seconds / product > share.value)
     share = {c.operations / seconds / product, "arithmetic"};

@@ -43,8 +43,9 @@ struct Share {
   std::string_view limit;  ///< "memory", "arithmetic" or "launch"
 };
 /// The largest of: bytes a second over a copy's rate (of a cold case, over that of memory),
-/// operations a second over the rate of a product in the case's dtype, and the time to start a
-/// kernel over the case's time. A case with the size "threads:1" is held against one thread.
+/// operations a second over the rate of a product in the case's dtype (in bf16: or in f32,
+/// whichever is faster, since bf16 can be widened), and the time to start a kernel over the case's
+/// time. A case with the size "threads:1" is held against one thread.
 Share share_of(const Case& c, const Ceilings& ceilings);
 
 }  // namespace cmir::bench

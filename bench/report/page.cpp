@@ -57,7 +57,8 @@ Series ceiling_line(const std::string& name, double bandwidth, double peak, doub
 std::string roofline(const Report& report, const std::string& place, const Ceilings& ceilings) {
   std::vector<const Row*> rows = largest_cases(report, place);
   std::erase_if(rows, [](const Row* row) { return row->measured.operations <= 0; });
-  if (rows.empty() || ceilings.empty()) return {};
+  const double peak = ceilings.product_rate("f32");
+  if (rows.empty() || ceilings.empty() || !(peak > 0)) return {};
   std::map<std::string, ScatterClass> classes;
   double least = 0.05, most = 100;
   for (const Row* row : rows) {
@@ -77,7 +78,6 @@ std::string roofline(const Report& report, const std::string& place, const Ceili
                      .y_label = "Gflop/s",
                      .log = true};
   for (auto& [family, group] : classes) chart.classes.push_back(std::move(group));
-  const double peak = ceilings.product_rate("f32");
   const double memory = ceilings.memory_rate(), cache = ceilings.copy_rate(1 << 18);
   chart.lines = {ceiling_line(fmt::format("memory {:.0f} GB/s, f32 product {:.0f} Gflop/s",
                                           1e-9 * memory, 1e-9 * peak),
@@ -131,7 +131,7 @@ std::string comparison_section(const Report& report) {
       fmt::format("Ratios above 1 are slower. SLOWER: by more than {:.0f} % at the lower "
                   "end of the 95 % interval.",
                   100 * report.threshold),
-      html(comparisons_table(report, true)));
+      html(comparisons_table(report)));
 }
 
 }  // namespace
@@ -149,7 +149,7 @@ std::string markdown_page(const Report& report) {
   add("Ceilings", ceilings_table(report));
   add("Families", families_table(report));
   add("Scaling", sweeps_table(report));
-  add("Comparison", comparisons_table(report, true));
+  add("Comparison", comparisons_table(report));
   add("Kernels and their peers", rows_table(report));
   return text;
 }

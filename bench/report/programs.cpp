@@ -14,19 +14,20 @@ namespace cmir::bench {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::string_view kSuffix = "_bench", kCeilings = "ceilings";
+constexpr std::string_view kSuffix = "_bench";
+constexpr std::string_view kPeer = "attention_peer_bench";  // bench/peers/torch_attention.py's
 
 std::vector<Program> all_programs(const fs::path& directory) {
   std::vector<Program> programs;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename().string();
-    if (!name.ends_with(kSuffix) || !entry.is_regular_file()) continue;
+    if (!name.ends_with(kSuffix) || name == kPeer || !entry.is_regular_file()) continue;
     if (access(entry.path().c_str(), X_OK) != 0) continue;
     programs.push_back({name.substr(0, name.size() - kSuffix.size()), entry.path()});
   }
   std::ranges::sort(programs, {},
-                    [](const Program& p) { return std::pair(p.family != kCeilings, p.family); });
+                    [](const Program& p) { return std::pair(!p.is_ceilings(), p.family); });
   return programs;
 }
 
@@ -34,7 +35,7 @@ std::vector<std::string> arguments_of(const Program& program, const RunOptions& 
   std::vector<std::string> arguments;
   if (options.quick) arguments.emplace_back("--quick");
   if (options.cold) arguments.emplace_back("--cold");
-  if (!options.filter.empty() && program.family != kCeilings)
+  if (!options.filter.empty() && !program.is_ceilings())
     arguments.push_back("--benchmark_filter=" + options.filter);
   return arguments;
 }
@@ -81,7 +82,7 @@ std::vector<Program> find_programs(const fs::path& directory,
             "there is no family '{}'; there are {}", family, fmt::join(names, ", "));
   }
   std::erase_if(programs, [&](const Program& p) {
-    return !families.empty() && p.family != kCeilings &&
+    return !families.empty() && !p.is_ceilings() &&
            std::ranges::find(families, p.family) == families.end();
   });
   return programs;
@@ -105,7 +106,7 @@ std::vector<std::string> list_cases(const Program& program, const RunOptions& op
 
 int repetitions_of(const Program& program, const RunOptions& options) {
   constexpr int kBestOf = 3;
-  return program.family == kCeilings ? std::max(kBestOf, options.repetitions) : options.repetitions;
+  return program.is_ceilings() ? std::max(kBestOf, options.repetitions) : options.repetitions;
 }
 
 ProgramRun run_program(const Program& program, const RunOptions& options,

@@ -14,11 +14,12 @@ namespace cmir::bench {
 struct Program {
   std::string family;  ///< "softmax" of softmax_bench
   std::filesystem::path path;
+  bool is_ceilings() const { return family == "ceilings"; }
 };
 
-/// Those of `directory` (*_bench), ceilings first; `families`: only these (empty: all) and
-/// ceilings. Errors: there are none, which says how to build them; an unknown family, which lists
-/// those there are.
+/// Those of `directory` (*_bench, but for the one that a peer's script runs), ceilings first;
+/// `families`: only these (empty: all) and ceilings. Errors: there are none, which says how to
+/// build them; an unknown family, which lists those there are.
 std::vector<Program> find_programs(const std::filesystem::path& directory,
                                    const std::vector<std::string>& families);
 

@@ -111,7 +111,7 @@ Table ceilings_table(const Report& report) {
   return table;
 }
 
-Table rows_table(const Report& report, const std::string& family) {
+Table rows_table(const Report& report) {
   Table table({{"kernel"},
                {"sizes"},
                {"us"},
@@ -124,7 +124,6 @@ Table rows_table(const Report& report, const std::string& family) {
                {"peers' time over ours"}});
   for (const Row& row : report.rows) {
     const Case& c = row.measured;
-    if (!family.empty() && c.family != family) continue;
     const double seconds = c.median();
     table.add_row({name_of(c), c.sizes_text(), microseconds(seconds), rate(c.bytes, seconds),
                    rate(c.operations, seconds), percent(row.share.value),
@@ -190,11 +189,10 @@ Table sweeps_table(const Report& report) {
   return table;
 }
 
-Table comparisons_table(const Report& report, bool all) {
+Table comparisons_table(const Report& report) {
   Table table({{"case"}, {"us before"}, {"us now"}, {"ratio"}, {"95 % interval"}, {""}});
   for (const Comparison& c : report.comparisons) {
     const auto [low, high] = c.ratio.interval;
-    if (!all && low <= 1 && high >= 1) continue;
     table.add_row({c.name, microseconds(c.base_seconds), microseconds(c.now_seconds),
                    fmt::format("{:.3f}", c.ratio.value), fmt::format("{:.3f} to {:.3f}", low, high),
                    is_slower(c, report.threshold) ? "SLOWER"

@@ -41,16 +41,14 @@ struct Report {
 };
 
 Table ceilings_table(const Report& report);
-/// Of one family, or of all ("").
-Table rows_table(const Report& report, const std::string& family = {});
+Table rows_table(const Report& report);
 /// Of each kernel and form in this place ("cpu") the case that moves most bytes, which says most of
 /// it; without those that count none, and without sweeps.
 std::vector<const Row*> largest_cases(const Report& report, std::string_view place);
 /// The shares of those cases on the CPU, by family: the lowest, the median, the highest.
 Table families_table(const Report& report);
 Table sweeps_table(const Report& report);
-/// Those whose interval leaves 1 out, or all.
-Table comparisons_table(const Report& report, bool all);
+Table comparisons_table(const Report& report);
 
 /// Google Benchmark's document, with "ceilings" in its context, "share_of_ceiling" and "limit" in
 /// its entries, and "scaling" and "comparison" beside them.

@@ -91,6 +91,7 @@ TEST(BenchCeilings, ShareIsOfWhatLimits) {
   EXPECT_THAT(share(entry("k<f32>/cpu/n:1", 100, 4, 150)), near(0.75, "arithmetic"));
   EXPECT_THAT(share(entry("k<f32>/cpu/n:1", 1, 1, 1)), near(0.5, "launch"));
   EXPECT_THAT(share(entry("k<f32>/cpu_cold/n:1", 1e-4 * 1e6, 30, 1)), near(0.75, "memory"));
+  EXPECT_THAT(share(entry("k<bf16>/cpu/n:1", 100, 4, 150)), near(0.75, "arithmetic"));  // by f32's
   EXPECT_EQ(share(entry("k<f32>/cpu/n:1", 1)).first, 0);
 }
 
@@ -174,10 +175,11 @@ TEST_F(Bench, WritesATableADocumentAndAPage) {
   EXPECT_EQ(finished.exit_code, 0) << finished.err;
   EXPECT_THAT(finished.out, AllOf(HasSubstr("axpy<f32>"), HasSubstr("50 %"), HasSubstr("memory"),
                                   HasSubstr("naive 3.00"), HasSubstr("25 %")));
-  const Json& kernel = written().at("benchmarks").at(5);
+  const Json json = written();
+  const Json& kernel = json.at("benchmarks").at(5);
   EXPECT_NEAR(kernel.at("share_of_ceiling").get<double>(), 0.5, 1e-9);
   EXPECT_EQ(kernel.at("family"), "axpy");
-  EXPECT_EQ(written().at("context").at("ceilings").at("cpu").at("launch_us"), 0.5);
+  EXPECT_EQ(json.at("context").at("ceilings").at("cpu").at("launch_us"), 0.5);
   const std::string page = test::read_text(path("o/report.html"));
   EXPECT_THAT(page, AllOf(HasSubstr("axpy&lt;f32&gt;"), HasSubstr("a &lt;b&gt; CPU"),
                           HasSubstr("Roofline"), HasSubstr("prefers-color-scheme: dark")));
@@ -195,6 +197,11 @@ TEST_F(Bench, SaysWhatIsMissing) {
   std::ofstream(path("other.json")) << R"({"context": {}, "benchmarks": [{"name": "a"}]})";
   expect_error({"bench", "--programs", "p", "--compare", "other.json"}, 3,
                {"other.json", "'a' has no \"real_time\""});
+  std::ofstream(path("third.json")) << document({entry("scale<f32>/cpu/count:8", 100)});
+  expect_error({"bench", "--programs", "p", "--compare", "third.json"}, 3,
+               {"third.json", "none of the cases"});
+  write_program("none", "axpy", {});
+  expect_error({"bench", "--programs", "none", "--filter", "x"}, 2, {"'x' matches no case"});
   std::ofstream(path("file")) << "";
   expect_error({"bench", "--programs", "p", "--out", "file/o"}, 4, {"file/o"});
 }
@@ -222,10 +229,12 @@ TEST_F(Bench, ComparesWithARecordedRun) {
 TEST_F(Bench, TwoBuildsTakeTurns) {
   write_program("new", "axpy", {entry("axpy<f32>/cpu/count:8", 150)});
   write_program("old", "axpy", {entry("axpy<f32>/cpu/count:8", 100)});
+  write_program("new", "ceilings", kCeilingEntries);
+  write_program("old", "ceilings", kCeilingEntries);
   const test::Finished finished =
       run({"bench", "--programs", "new", "--compare", "old", "--out", "o", "--repetitions", "2"});
   EXPECT_EQ(finished.exit_code, 6) << finished.err;
-  EXPECT_EQ(test::read_text(path("log")), "old/axpy\nnew/axpy\nold/axpy\nnew/axpy\n");
+  EXPECT_EQ(test::read_text(path("log")), "new/ceilings\nold/axpy\nnew/axpy\nold/axpy\nnew/axpy\n");
 }
 
 TEST_F(Bench, AWrongResultFails) {
@@ -247,10 +256,9 @@ TEST_F(Bench, AProgramThatCrashesFails) {
 }
 
 TEST_F(Bench, AnInterruptLeavesWhatWasMeasured) {
-  write_program("p", "axpy", {entry("axpy<f32>/cpu/count:8", 100)}, "exec sleep 60");
+  write_program("p", "axpy", {entry("axpy<f32>/cpu/count:8", 100)}, "touch written; exec sleep 60");
   const Running running = start({"bench", "--programs", "p", "--out", "o"});
-  test::wait_until([&] { return fs::exists(path("log")); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  test::wait_until([&] { return fs::exists(path("written")); });
   kill(running.pid, SIGINT);
   const test::Finished finished = wait(running);
   EXPECT_EQ(finished.exit_code, 130);
