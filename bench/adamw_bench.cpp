@@ -70,11 +70,26 @@ void naive_step(Parameters& x) {
   }
 }
 
+/// p.I, g.I, m.I and v.I before the step, and out.p.I after it.
+NamedTensors step_tensors(const benchmark::State& state, Parameters& after) {
+  Parameters before(state);
+  NamedTensors tensors;
+  for (std::size_t i = 0; i < before.p.size(); ++i) {
+    tensors.emplace_back(fmt::format("p.{}", i), tensor_of(before.p[i]));
+    tensors.emplace_back(fmt::format("g.{}", i), tensor_of(before.g[i]));
+    tensors.emplace_back(fmt::format("m.{}", i), tensor_of(before.m[i]));
+    tensors.emplace_back(fmt::format("v.{}", i), tensor_of(before.v[i]));
+    tensors.emplace_back(fmt::format("out.p.{}", i), tensor_of(after.p[i]));
+  }
+  return tensors;
+}
+
 void adamw(benchmark::State& state) {
   Parameters x(state);
   measure(
       state, x.step(),
       [&] {
+        hand_over(state, [&] { return step_tensors(state, x); });
         Parameters plain(state);
         naive_step(plain);
         for (std::size_t i = 0; i < x.p.size(); ++i) {
@@ -139,6 +154,7 @@ const Register registered{{
     kernel<AdamWStep<float>>(kTable, adamw),
     peer<AdamWStep<float>>("naive", kTable, adamw_naive),
     kernel<SquaredNorm<float>>(kTable, squared_norm),
+    reference<SquaredNorm<float>>(kTable, squared_norm),
     kernel<AdamWPrepare<float>>({{"losses"}, {{11}}}, adamw_prepare),
 }};
 

@@ -126,13 +126,25 @@ void forward_blas(benchmark::State& state) {
 template <class T>
 void forward(benchmark::State& state) {
   Data<T> d(state);
-  measure(state, d.forward(), [&] { return agree(state, d.y, naive(d), 1e-3); });
+  measure(state, d.forward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"x", tensor_of(d.x)},
+                          {"weight", tensor_of(d.weight)},
+                          {"bias", tensor_of(d.bias)},
+                          {"out.y", tensor_of(d.y)}};
+    });
+    return agree(state, d.y, naive(d), 1e-3);
+  });
 }
 
 template <class T>
 void backward_input(benchmark::State& state) {
   Data<T> d(state);
   measure(state, d.backward_input(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{
+          {"dy", tensor_of(d.dy)}, {"weight", tensor_of(d.weight)}, {"out.dx", tensor_of(d.dx)}};
+    });
     std::vector<float> expected(d.dx.size());
     for_each_product(d, [&](auto yi, auto xi, auto wi) {
       expected[xi] += factor(d.dy[yi]) * factor(d.weight[wi]);
@@ -145,6 +157,12 @@ template <class T>
 void backward_weight(benchmark::State& state) {
   Data<T> d(state);
   measure(state, d.backward_weight(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"x", tensor_of(d.x)},
+                          {"dy", tensor_of(d.dy)},
+                          {"out.dweight", tensor_of(d.dweight)},
+                          {"out.dbias", tensor_of(d.dbias)}};
+    });
     std::vector<double> expected(d.dweight.size());
     for_each_product(
         d, [&](auto yi, auto xi, auto wi) { expected[wi] += factor(d.dy[yi]) * factor(d.x[xi]); });
@@ -163,12 +181,15 @@ const Table kTable = {{"rows", "in"},
                        {2400, 74},
                        {2400, 150}},
                       {{38400, 74}}};
+const Table kOne = {{"rows", "in"}, {{600, 74}}};
 const Register registered{{
     kernel<Conv1dForward<float>>(kTable, forward<float>),
-    peer<Conv1dForward<float>>("naive", {{"rows", "in"}, {{600, 74}}}, forward_naive),
+    peer<Conv1dForward<float>>("naive", kOne, forward_naive),
     peer<Conv1dForward<float>>("blas", kTable, forward_blas),
     kernel<Conv1dBackwardInput<float>>(kTable, backward_input<float>),
+    reference<Conv1dBackwardInput<float>>(kOne, backward_input<float>),
     kernel<Conv1dBackwardWeight<float>>(kTable, backward_weight<float>),
+    reference<Conv1dBackwardWeight<float>>(kOne, backward_weight<float>),
     kernel<Conv1dForward<BFloat16>>(kTable, forward<BFloat16>),
     kernel<Conv1dBackwardInput<BFloat16>>(kTable, backward_input<BFloat16>),
     kernel<Conv1dBackwardWeight<BFloat16>>(kTable, backward_weight<BFloat16>),

@@ -1,4 +1,6 @@
 // Elementwise kernels against the C library in a plain loop.
+#include <cblas.h>
+
 #include "bench/harness.h"
 #include "kernels/elementwise/activation.h"
 #include "kernels/elementwise/axpy.h"
@@ -44,6 +46,7 @@ std::vector<Entry> activation(const std::string& name, Activation kind) {
     const std::int64_t count = state.range(0);
     Array<float> x(normals(count, 1)), y(count);
     measure(state, ActivationForward<float>{kind, x.data(), y.data(), count}, [&] {
+      hand_over(state, [&] { return NamedTensors{{"x", tensor_of(x)}, {"out.y", tensor_of(y)}}; });
       return agree(state, y, filled(count, [&](auto i) { return naive(kind, x[i]); }), 2e-5);
     });
   };
@@ -98,6 +101,13 @@ void axpy(benchmark::State& state) {
     return agree(state, y, filled(count, [&](auto i) { return before[i] - 1.5F * x[i]; }), 1e-5);
   });
 }
+void axpy_blas(benchmark::State& state) {
+  const std::int64_t count = state.range(0);
+  Array<float> x(normals(count, 1)), y(normals(count, 2));
+  const Axpy<float> args{-1.5F, x.data(), y.data(), count};
+  const auto call = [&] { cblas_saxpy(static_cast<int>(count), args.alpha, args.x, 1, args.y, 1); };
+  time_calls(state, call, cost_of(args));
+}
 void scale(benchmark::State& state) {
   const std::int64_t count = state.range(0);
   Array<float> x(normals(count, 1)), y(count);
@@ -115,7 +125,9 @@ const Register registered{{
     kernel<Binary<float>>(kRows, multiply_row, "multiply_row"),
     peer<Binary<float>>("naive", kRows, multiply_row_naive, "multiply_row"),
     kernel<Axpy<float>>(kFlat, axpy),
+    peer<Axpy<float>>("blas", kFlat, axpy_blas),
     kernel<Scale<float>>(kFlat, scale),
+    reference<Scale<float>>(kFlat, scale),
 }};
 
 }  // namespace

@@ -52,6 +52,11 @@ void naive_backward(const Data& d, std::vector<float>& dtable) {
 void forward(benchmark::State& state) {
   Data d(state);
   measure(state, d.forward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"table", tensor_of(d.table)},
+                          {"indices", tensor_of(d.indices)},
+                          {"out.y", tensor_of(d.y)}};
+    });
     std::vector<float> expected(d.y.size());
     naive(d, expected);
     return agree(state, d.y, expected, 0);
@@ -60,6 +65,11 @@ void forward(benchmark::State& state) {
 void backward(benchmark::State& state) {
   Data d(state);
   measure(state, d.backward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"dy", tensor_of(d.dy)},
+                          {"indices", tensor_of(d.indices)},
+                          {"out.dtable", tensor_of(d.dtable)}};
+    });
     std::vector<float> expected(d.dtable.size());
     naive_backward(d, expected);
     return agree(state, d.dtable, expected, 1e-4);

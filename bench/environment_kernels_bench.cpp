@@ -145,7 +145,7 @@ const Table kVariants = {{"count", "environments"},
                          {{1 << 24, 2}, {1 << 23, 10}}};
 const Table kRows = {{"rows", "width"}, {{48, 150}, {4096, 150}}, {{1 << 18, 150}}};
 const Table kFlat = {{"count"}, {{48 * 150}, {4096 * 150}}, {{1 << 25}}};
-const Register registered{{
+const Register registered{with_references({
     kernel<NoiseVariantsForward<float>>(kVariants, noise_variants),
     kernel<NoiseVariantsBackward<float>>(kVariants, noise_variants_backward),
     kernel<Corrupt<float>>(kRows, corrupt(CorruptionKind::gaussian), "gaussian"),
@@ -154,7 +154,7 @@ const Register registered{{
     kernel<InvarianceBackward<float>>(kVariants, invariance_backward),
     kernel<SquaredDistanceForward<float>>(kFlat, squared_distance),
     kernel<SquaredDistanceBackward<float>>(kFlat, squared_distance_backward),
-}};
+})};
 
 }  // namespace
 }  // namespace cmir::kernels

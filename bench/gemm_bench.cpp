@@ -1,14 +1,14 @@
 // The three products of a linear layer at CmIR's sizes: the kernel (oneDNN on one thread per chunk
-// of the result), OpenBLAS on the same chunks, and both libraries with their own threads. f32. The
-// measurement behind the choice: bench/results/*-cpu-gemm.md.
+// of the result), OpenBLAS on the same chunks, both libraries with their own threads, and plain
+// loops. CMIR_THREADS sets the threads of all. The measurement behind the choice of oneDNN, by an
+// earlier form of this program: bench/results/*-cpu-gemm.md.
 #include "kernels/matrix/gemm.h"
 
 #include <cblas.h>
 
 #include <algorithm>
 #include <functional>
-#include <memory>
-#include <tuple>
+#include <utility>
 
 #include "bench/harness.h"
 #include "core/parallel.h"
@@ -22,11 +22,6 @@ namespace cmir::kernels {
 namespace {
 
 using namespace bench;
-
-constexpr std::int64_t kRows[] = {48, 96, 480, 2400};
-constexpr std::pair<std::int64_t, std::int64_t> kWidths[] = {
-    {150, 256}, {256, 256}, {256, 150}, {450, 256}, {768, 150}, {150, 600}, {600, 150}, {150, 450}};
-constexpr const char* kProducts[] = {"forward", "dx", "dweight"};
 
 /// x weight^T [rows, out], dy weight [rows, in] or dy^T x [out, in].
 template <class T>
@@ -53,47 +48,9 @@ std::vector<float> naive(const Gemm<T>& g) {
   return c;
 }
 
-/// One product with its data and its result by the naive loop, kept while the libraries take turns
-/// at it.
-struct Problem {
-  Gemm<float> gemm;
-  std::vector<float> a, b, c, expected;
-
-  explicit Problem(const Gemm<float>& g)
-      : gemm(g), a(normals(g.m * g.k, 1)), b(normals(g.k * g.n, 2)), c(g.m * g.n) {
-    gemm.a = a.data(), gemm.b = b.data(), gemm.c = c.data();
-    expected = naive(gemm);
-  }
-};
-
-Problem& problem(int kind, std::int64_t rows, std::int64_t in, std::int64_t out) {
-  static std::unique_ptr<Problem> kept;
-  static std::tuple<int, std::int64_t, std::int64_t, std::int64_t> key;
-  if (kept == nullptr || key != std::tuple(kind, rows, in, out)) {
-    kept = std::make_unique<Problem>(product<float>(kind, rows, in, out));
-    key = {kind, rows, in, out};
-  }
-  return *kept;
-}
-
-/// A library prepares itself for one product and one thread count, and returns the function to
+/// A library prepares itself for one product on this number of threads, and returns the function to
 /// time.
 using Prepare = std::function<std::function<void()>(const Gemm<float>&, int threads)>;
-
-void measure_library(benchmark::State& state, const Prepare& prepare, int kind, std::int64_t rows,
-                     std::int64_t in, std::int64_t out, int threads) {
-  Problem& p = problem(kind, rows, in, out);
-  std::ranges::fill(p.c, 0.0F);
-  const auto run_once = prepare(p.gemm, threads);
-  run_once();
-  if (!agree(state, p.c, p.expected, 2e-6 * (10.0 + static_cast<double>(p.gemm.k)))) return;
-  time_calls(state, run_once, cost_of(p.gemm));
-}
-
-std::function<void()> ours(const Gemm<float>& g, int threads) {
-  set_thread_count(threads);
-  return [g] { run({}, g); };
-}
 
 void openblas(const Gemm<float>& g) {
   cblas_sgemm(CblasRowMajor, g.transpose_a ? CblasTrans : CblasNoTrans,
@@ -149,60 +106,79 @@ std::function<void()> onednn(const Gemm<float>& g, int threads) {
 }
 #endif
 
-/// The kernel on any device: forward is product 0, dx 1, dweight 2.
+/// The product of a case: forward is 0, dx 1, dweight 2.
+template <class T>
+struct Problem {
+  Gemm<T> gemm;
+  Array<T> a, b;
+  Array<float> c;
+
+  explicit Problem(const benchmark::State& state)
+      : gemm(product<T>(static_cast<int>(state.range(0)), state.range(1), state.range(2),
+                        state.range(3))),
+        a(normals_of<T>(gemm.m * gemm.k, 1)),
+        b(normals_of<T>(gemm.k * gemm.n, 2)),
+        c(gemm.m * gemm.n) {
+    gemm.a = a.data(), gemm.b = b.data(), gemm.c = c.data();
+  }
+  bool is_right(benchmark::State& state) {
+    Gemm<T> on_host = gemm;
+    on_host.a = &a[0], on_host.b = &b[0];
+    return agree(state, c, naive(on_host), 2e-6 * (10.0 + static_cast<double>(gemm.k)));
+  }
+};
+
 template <class T>
 void gemm(benchmark::State& state) {
-  Gemm<T> g =
-      product<T>(static_cast<int>(state.range(0)), state.range(1), state.range(2), state.range(3));
-  Array<T> a(normals_of<T>(g.m * g.k, 1)), b(normals_of<T>(g.k * g.n, 2));
-  Array<float> c(g.m * g.n);
-  Gemm<T> on_host = g;
-  on_host.a = &a[0], on_host.b = &b[0];
-  g.a = a.data(), g.b = b.data(), g.c = c.data();
-  measure(state, g, [&] {
-    return agree(state, c, naive(on_host), 2e-6 * (10.0 + static_cast<double>(g.k)));
+  Problem<T> p(state);
+  measure(state, p.gemm, [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"a", tensor_of(p.a)}, {"b", tensor_of(p.b)}, {"out.y", tensor_of(p.c)}};
+    });
+    return p.is_right(state);
   });
 }
 
-const Table kTable = {{"product", "rows", "in", "out"},
-                      {{0, 48, 150, 256},
-                       {1, 48, 150, 256},
-                       {2, 48, 150, 256},
-                       {0, 2400, 150, 600},
-                       {1, 2400, 150, 600},
-                       {2, 2400, 150, 600}},
-                      {{0, 38400, 150, 256}, {1, 38400, 150, 256}}};
-const Register products{{
-    kernel<Gemm<float>>(kTable, gemm<float>),
-    kernel<Gemm<BFloat16>>(kTable, gemm<BFloat16>),
-}};
+void gemm_naive(benchmark::State& state) {
+  Problem<float> p(state);
+  time_calls(
+      state, [&] { benchmark::DoNotOptimize(naive(p.gemm)); }, cost_of(p.gemm));
+}
 
-const bool registered = [] {
-  std::vector<std::pair<std::string, Prepare>> libraries = {
-      {"gemm", ours}, {"openblas_chunks", openblas_chunks}, {"openblas_threads", openblas_threads}};
-#ifdef CMIR_ONEDNN
-  libraries.emplace_back("onednn", onednn);
-#endif
-  for (const std::int64_t rows : kRows) {
-    for (const auto& [in, out] : kWidths) {
-      for (int kind = 0; kind < 3; ++kind) {
-        for (const int threads : {1, 2}) {
-          for (const auto& [name, prepare] : libraries) {
-            const std::string title = fmt::format("{}/{}/rows:{}/in:{}/out:{}/threads:{}", name,
-                                                  kProducts[kind], rows, in, out, threads);
-            benchmark::RegisterBenchmark(title.c_str(), measure_library, prepare, kind, rows, in,
-                                         out, threads)
-                ->UseRealTime()
-                ->ComputeStatistics("min", [](const std::vector<double>& v) {
-                  return *std::ranges::min_element(v);
-                });
-          }
-        }
-      }
+/// On as many threads as the kernel.
+Function library(const Prepare& prepare) {
+  return [=](benchmark::State& state) {
+    Problem<float> p(state);
+    const auto run_once = prepare(p.gemm, thread_count());
+    run_once();
+    if (p.is_right(state)) time_calls(state, run_once, cost_of(p.gemm));
+  };
+}
+
+const Table kTable = [] {
+  const std::pair<std::int64_t, std::int64_t> widths[] = {
+      {150, 256}, {150, 600}, {256, 256}, {768, 150}, {450, 256}};
+  Table table{{"product", "rows", "in", "out"}, {}, {{0, 38400, 150, 256}, {1, 38400, 150, 256}}};
+  for (const auto& [in, out] : widths) {
+    const bool common = out == 600 || in == 150;
+    for (const std::int64_t rows : {48, 480, 2400}) {
+      const bool quick = common && (rows == 2400) == (out == 600) && rows != 480;
+      for (const std::int64_t kind : {0, 1, 2})
+        (quick ? table.sizes : table.slow).push_back({kind, rows, in, out});
     }
   }
-  return true;
+  return table;
 }();
+const Register products{{
+    kernel<Gemm<float>>(kTable, gemm<float>),
+    peer<Gemm<float>>("openblas", kTable, library(openblas_threads)),
+    peer<Gemm<float>>("openblas_chunks", kTable, library(openblas_chunks)),
+#ifdef CMIR_ONEDNN
+    peer<Gemm<float>>("onednn", kTable, library(onednn)),
+#endif
+    peer<Gemm<float>>("naive", {kTable.names, kTable.sizes}, gemm_naive),
+    kernel<Gemm<BFloat16>>(kTable, gemm<BFloat16>),
+}};
 
 }  // namespace
 }  // namespace cmir::kernels

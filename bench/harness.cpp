@@ -1,6 +1,7 @@
 #include "bench/harness.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
@@ -10,8 +11,11 @@
 #include <sstream>
 #include <string_view>
 
+#include "bench/context.h"
 #include "core/allocator.h"
 #include "core/cuda/runtime.h"
+#include "core/formats/safetensors.h"
+#include "core/parallel.h"
 
 /// Memory begins at a cache line, as tensors' does: else a vector's every load of 64 bytes crosses
 /// two.
@@ -27,7 +31,14 @@ void operator delete(void* block, std::size_t) noexcept { std::free(block); }
 namespace cmir::bench {
 namespace {
 
-Device device_under_way;
+/// Where and how the benchmark under way runs.
+struct Place {
+  Device device = {};
+  bool reference = false, cold = false;
+  std::string title;               // of the benchmark, without sizes
+  std::vector<std::string> sizes;  // their names
+} place_under_way;
+std::string export_directory;  // empty: nothing is handed over
 bool failed = false;
 bool ran = false;
 
@@ -67,6 +78,20 @@ double copy_seconds(double bytes) {
   return measured[half] = gpu_seconds(copy, calls) / static_cast<double>(calls);
 }
 
+/// Of a call that is one of many in a graph: what is left when nothing waits for the host.
+double graph_seconds(const std::function<void()>& call) {
+  constexpr std::int64_t kCalls = 64;
+  cuda::Graph graph;
+  graph.capture([&] {
+    for (std::int64_t i = 0; i < kCalls; ++i) call();
+  });
+  const auto replay = [&] { graph.replay(); };
+  const std::int64_t replays = 10 * calls_of_a_batch(replay);
+  return gpu_seconds(replay, replays) / static_cast<double>(replays * kCalls);
+}
+
+constexpr double kLaunchBound = 10e-6;  // seconds: a few launches
+
 void time_on_gpu(benchmark::State& state, const std::function<void()>& call, const Cost& cost) {
   const std::int64_t calls = calls_of_a_batch(call);
   double sum = 0, batches = 0;
@@ -76,6 +101,7 @@ void time_on_gpu(benchmark::State& state, const std::function<void()>& call, con
     sum += seconds;
     ++batches;
   }
+  if (sum / batches < kLaunchBound) state.counters["graph_us"] = 1e6 * graph_seconds(call);
   constexpr double kMemoryBound = 20;  // operations a byte
   if (cost.operations > kMemoryBound * cost.bytes) return;
   state.counters["of_copy"] = copy_seconds(cost.bytes) * batches / sum;
@@ -83,42 +109,82 @@ void time_on_gpu(benchmark::State& state, const std::function<void()>& call, con
       cost.bytes > static_cast<double>(cuda::properties(device().index).l2_cache);
 }
 
-void run_entry(benchmark::State& state, const Function& function, Device device) {
+void time_cold(benchmark::State& state, const std::function<void()>& call) {
+  for (auto _ : state) {
+    evict_arrays();
+    const auto begin = std::chrono::steady_clock::now();
+    call();
+    benchmark::ClobberMemory();
+    state.SetIterationTime(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+}
+
+void run_entry(benchmark::State& state, const Function& function, const Place& place) {
   ran = true;
-  device_under_way = device;
+  place_under_way = place;
+  const int threads = thread_count();
   try {
     function(state);
   } catch (const std::exception& error) {
     fail(state, error.what());
   }
-  device_under_way = {};
+  set_thread_count(threads);  // which the benchmark may have changed
+  place_under_way = {};
 }
 
-std::string title_of(const Entry& entry, Device device) {
-  const std::string place = !entry.peer.empty()               ? entry.peer
-                            : device.type == DeviceType::cuda ? "cuda"
-                                                              : device.to_string();
+std::string title_of(const Entry& entry, const Place& at) {
+  const std::string place = !entry.peer.empty()                  ? entry.peer
+                            : at.device.type == DeviceType::cuda ? "cuda"
+                            : at.cold                            ? "cpu_cold"
+                                                                 : at.device.to_string();
   return fmt::format("{}/{}{}{}", entry.kernel, place, entry.variant.empty() ? "" : "/",
                      entry.variant);
 }
 
-void add(const Entry& entry, Device device, bool gpu_sizes) {
-  auto* benchmark =
-      benchmark::RegisterBenchmark(title_of(entry, device).c_str(),
-                                   [function = entry.function, device](benchmark::State& state) {
-                                     run_entry(state, function, device);
-                                   });
-  benchmark->ArgNames(entry.table.names)->Unit(benchmark::kMicrosecond);
+/// What the command line asks for.
+struct Options {
+  std::vector<Device> devices;
+  bool gpu_sizes, quick, cold;
+};
+
+std::vector<std::vector<std::int64_t>> sizes_of(const Entry& entry, Device device,
+                                                const Options& options) {
   std::vector<std::vector<std::int64_t>> sizes = entry.table.sizes;
+  const auto append = [&](const auto& more) {
+    sizes.insert(sizes.end(), more.begin(), more.end());
+  };
   if (device.type == DeviceType::simt) {
     sizes.resize(1);
-    benchmark->Iterations(1);
+  } else if (!options.quick) {
+    append(entry.table.slow);
   }
-  if (device.type == DeviceType::cuda || (gpu_sizes && device.is_cpu() && entry.peer.empty())) {
-    sizes.insert(sizes.end(), entry.table.gpu.begin(), entry.table.gpu.end());
+  if (device.type == DeviceType::cuda ||
+      (options.gpu_sizes && device.is_cpu() && entry.peer.empty())) {
+    append(entry.table.gpu);
   }
-  if (device.type == DeviceType::cuda) {
+  return sizes;
+}
+
+/// Whether any benchmark is for the devices.
+bool any = false;
+
+void add(const Entry& entry, Place place, const Options& options) {
+  const auto sizes = sizes_of(entry, place.device, options);
+  if (sizes.empty()) return;
+  any = true;
+  place.title = title_of(entry, place);
+  place.sizes = entry.table.names;
+  auto* benchmark = benchmark::RegisterBenchmark(
+      place.title.c_str(), [function = entry.function, place](benchmark::State& state) {
+        run_entry(state, function, place);
+      });
+  benchmark->ArgNames(entry.table.names)->Unit(benchmark::kMicrosecond);
+  if (place.device.type == DeviceType::simt || !export_directory.empty()) benchmark->Iterations(1);
+  if (place.device.type == DeviceType::cuda) {
     benchmark->Iterations(10)->UseManualTime();  // an iteration is a batch of calls
+  } else if (place.cold) {
+    benchmark->UseManualTime();
   } else {
     benchmark->UseRealTime();
   }
@@ -145,12 +211,20 @@ bool has_kernel(const std::string& name, Device device) {
   return false;
 }
 
-void add_all(const std::vector<Device>& devices, bool gpu_sizes) {
+/// A peer that is called "X@cuda" runs on a GPU, any other on the CPU.
+bool is_for(const Entry& entry, Device device) {
+  if (entry.peer.ends_with("@cuda")) return device.type == DeviceType::cuda;
+  if (!entry.peer.empty()) return device.is_cpu();
+  return entry.is_kernel ? has_kernel(entry.kernel, device) : device.type != DeviceType::simt;
+}
+
+void add_all(const Options& options) {
   for (const Entry& entry : entries()) {
-    for (const Device device : devices) {
-      if (!entry.peer.empty() ? device.is_cpu() : has_kernel(entry.kernel, device)) {
-        add(entry, device, gpu_sizes);
-      }
+    for (const Device device : options.devices) {
+      if (!is_for(entry, device)) continue;
+      add(entry, {device, entry.reference}, options);
+      if (options.cold && device.is_cpu() && entry.peer.empty() && entry.is_kernel)
+        add(entry, {.device = device, .cold = true}, options);
     }
   }
 }
@@ -168,11 +242,21 @@ std::optional<std::string> take(int& argc, char** argv, std::string_view option)
 
 }  // namespace
 
-Device device() { return device_under_way; }
+Device device() { return place_under_way.device; }
+bool is_reference() { return place_under_way.reference; }
 
 void fail(benchmark::State& state, const std::string& message) {
   failed = true;
   state.SkipWithError(message.c_str());
+}
+
+void hand_over(const benchmark::State& state, const std::function<NamedTensors()>& tensors) {
+  if (export_directory.empty()) return;
+  std::string name = place_under_way.title;
+  for (std::size_t i = 0; i < place_under_way.sizes.size(); ++i)
+    name += fmt::format("/{}:{}", place_under_way.sizes[i], state.range(i));
+  std::ranges::replace(name, '/', '%');
+  write_safetensors(fmt::format("{}/{}.safetensors", export_directory, name), tensors());
 }
 
 std::vector<float> normals(std::int64_t count, std::uint64_t seed) {
@@ -199,11 +283,14 @@ std::vector<std::int64_t> even_offsets(std::int64_t samples, std::int64_t length
 
 void time_calls(benchmark::State& state, const std::function<void()>& call, const Cost& cost) {
   const auto rate = benchmark::Counter::kIsIterationInvariantRate;
-  if (device().type == DeviceType::cuda) {
-    time_on_gpu(state, call, cost);
-  } else if (device().type == DeviceType::simt) {
+  if (device().type == DeviceType::simt || !export_directory.empty()) {
     for (auto _ : state) continue;
     return;
+  }
+  if (device().type == DeviceType::cuda) {
+    time_on_gpu(state, call, cost);
+  } else if (place_under_way.cold) {
+    time_cold(state, call);
   } else {
     for (auto _ : state) {
       call();
@@ -214,6 +301,16 @@ void time_calls(benchmark::State& state, const std::function<void()>& call, cons
   state.counters["Gflop"] = benchmark::Counter(cost.operations * 1e-9, rate);
 }
 
+std::vector<Entry> with_references(std::vector<Entry> entries) {
+  const std::size_t count = entries.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    entries.push_back(entries[i]);
+    entries.back().peer = "reference";
+    entries.back().reference = true;
+  }
+  return entries;
+}
+
 Register::Register(std::vector<Entry> more) {
   entries().insert(entries().end(), std::make_move_iterator(more.begin()),
                    std::make_move_iterator(more.end()));
@@ -221,17 +318,20 @@ Register::Register(std::vector<Entry> more) {
 
 int run_benchmarks(int argc, char** argv) {
   const std::string usual = cuda::device_count() > 0 ? "cpu,cuda" : "cpu";
-  const auto devices = parse_devices(take(argc, argv, "--devices=").value_or(usual));
-  const bool gpu_sizes = take(argc, argv, "--gpu-sizes").has_value();
+  const Options options{.devices = parse_devices(take(argc, argv, "--devices=").value_or(usual)),
+                        .gpu_sizes = take(argc, argv, "--gpu-sizes").has_value(),
+                        .quick = take(argc, argv, "--quick").has_value(),
+                        .cold = take(argc, argv, "--cold").has_value()};
+  export_directory = take(argc, argv, "--export=").value_or("");
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  add_all(devices, gpu_sizes);
-  if (cuda::device_count() > 0) benchmark::AddCustomContext("gpu", cuda::properties(0).name);
+  add_all(options);
+  add_context();
   const std::size_t count = benchmark::RunSpecifiedBenchmarks();
   if (ran) {  // not only listed
     fmt::print(stderr, "{} benchmarks, {}\n", count, failed ? "some failed" : "no result is wrong");
   }
-  return failed || count == 0 ? 1 : 0;
+  return failed || (count == 0 && any) ? 1 : 0;
 }
 
 }  // namespace cmir::bench

@@ -21,6 +21,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "bench/cold.h"
 #include "core/philox.h"
 #include "core/tensor.h"
 #include "kernels/kernel.h"
@@ -40,10 +41,21 @@ class Array {
   Array() = default;
   explicit Array(std::int64_t count) : host_(count) {}
   Array(std::vector<T> values) : host_(std::move(values)) {}
+  Array(const Array&) = default;
+  Array(Array&&) noexcept = default;
+  Array& operator=(Array other) noexcept {
+    std::swap(host_, other.host_);
+    std::swap(copy_, other.copy_);
+    return *this;
+  }
+  ~Array() { forget_array(host_.data()); }
 
   /// For kernels. Host writes that come after the first call are not seen by a device.
   T* data() {
-    if (device().is_cpu()) return host_.data();
+    if (device().is_cpu()) {
+      note_array(host_.data(), byte_count());
+      return host_.data();
+    }
     if (!copy_.defined()) {
       Tensor bytes = Tensor::empty({static_cast<std::int64_t>(byte_count())}, DType::u8);
       if (!host_.empty()) std::memcpy(bytes.mutable_raw(), host_.data(), byte_count());
@@ -72,6 +84,21 @@ class Array {
   std::vector<T> host_;
   Tensor copy_;
 };
+
+/// An array's values on the host, as it is now.
+template <class T>
+Tensor tensor_of(Array<T>& array) {
+  const std::vector<T>& values = array.fetch();
+  Tensor tensor = Tensor::empty({array.size()}, dtype_of<T>);
+  if (!values.empty()) std::memcpy(tensor.mutable_raw(), values.data(), values.size() * sizeof(T));
+  return tensor;
+}
+
+/// With --export=DIR, which times nothing: writes the arrays to a file named after the case, for
+/// bench/peers/torch_kernels.py, which compares PyTorch's results with those called "out.NAME".
+/// Without it nothing is done, and `tensors` is not called.
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+void hand_over(const benchmark::State& state, const std::function<NamedTensors()>& tensors);
 
 /// Standard normals; after 65521 (a prime) they repeat, so that large arrays are made quickly.
 std::vector<float> normals(std::int64_t count, std::uint64_t seed);
@@ -122,22 +149,34 @@ Cost cost_of(const Args& args, const Work&... work) {
 /// Times call(), and counts GB and Gflop a second. On a GPU by events around batches of calls, and
 /// with these for kernels that the memory should limit (at most 20 operations a byte, an H100's f32
 /// rate over its bandwidth): of_copy, the rate of bytes over that of a copy that moves as many,
-/// measured in the same run, and beyond_l2, whether they are more than the L2 cache holds. On the
-/// host model nothing is timed.
+/// measured in the same run, and beyond_l2, whether they are more than the L2 cache holds; where a
+/// launch takes much of the time, graph_us, a call's time within a replayed graph of calls. On the
+/// host model nothing is timed. In a cold twin of a kernel on the CPU (--cold) each call is timed
+/// by itself, after its arrays were taken out of every cache.
 void time_calls(benchmark::State& state, const std::function<void()>& call, const Cost& cost);
+
+/// The benchmark under way times the check of a kernel's results, not the kernel.
+bool is_reference();
 
 /// Runs the kernel once on the benchmark's device; times it if right() says that its results are.
 template <class Args, class Right, class... Work>
 void measure(benchmark::State& state, const Args& args, Right&& right, const Work&... work) {
   const auto call = [&] { kernels::run(device(), args); };
   call();
-  if (right()) time_calls(state, call, cost_of(args, work...));
+  if (!right()) return;
+  if (is_reference()) {
+    time_calls(
+        state, [&] { benchmark::DoNotOptimize(right()); }, cost_of(args, work...));
+  } else {
+    time_calls(state, call, cost_of(args, work...));
+  }
 }
 
 struct Table {
   std::vector<std::string> names;                ///< of the sizes
   std::vector<std::vector<std::int64_t>> sizes;  ///< the first is small: the host model's only one
-  std::vector<std::vector<std::int64_t>> gpu = {};  ///< for a GPU: beyond its L2 cache (50 MB)
+  std::vector<std::vector<std::int64_t>> gpu = {};   ///< for a GPU: beyond its L2 cache (50 MB)
+  std::vector<std::vector<std::int64_t>> slow = {};  ///< more that --quick leaves out
 };
 using Function = std::function<void(benchmark::State&)>;
 
@@ -148,6 +187,8 @@ struct Entry {
   std::string variant;  ///< which of its forms; empty: there is one
   Table table;
   Function function;
+  bool reference = false;  ///< times the check: see is_reference()
+  bool is_kernel = true;   ///< otherwise for the CPU and a GPU, and never cold
 };
 template <class Args>
 Entry kernel(const Table& table, Function function, const std::string& variant = {}) {
@@ -158,14 +199,32 @@ Entry peer(const std::string& name, const Table& table, Function function,
            const std::string& variant = {}) {
   return {kernels::registered_name<Args>(), name, variant, table, std::move(function)};
 }
+/// The kernel's benchmark once more, which times the plain loops that its results are compared
+/// with, comparison included: the peer "reference" where there is no other form to write out.
+template <class Args>
+Entry reference(const Table& table, Function function, const std::string& variant = {}) {
+  return {kernels::registered_name<Args>(), "reference", variant, table, std::move(function), true};
+}
+/// The entries, all kernels, and a reference of each.
+std::vector<Entry> with_references(std::vector<Entry> entries);
+/// What is no kernel, on the CPU and a GPU.
+inline Entry anywhere(const std::string& name, const Table& table, Function function) {
+  return {.kernel = name, .table = table, .function = std::move(function), .is_kernel = false};
+}
+/// What is no kernel, on the CPU: ours where `place` is "cpu", else what it is compared with.
+inline Entry on_cpu(const std::string& name, const std::string& place, const Table& table,
+                    Function function) {
+  return {name, place, {}, table, std::move(function)};
+}
 
 struct Register {
   explicit Register(std::vector<Entry> entries);
 };
 
 /// Runs the program's benchmarks. --devices=cpu,cuda,simt: where kernels run; by default the CPU
-/// and a GPU that is there. --gpu-sizes: kernels on the CPU get the GPU's sizes too. Returns what
-/// main() does: not 0 if a result was wrong, a benchmark broke off, or none was to run.
+/// and a GPU that is there. --gpu-sizes: kernels on the CPU get the GPU's sizes too. --quick:
+/// without slow sizes. --cold: with cold twins of the kernels on the CPU, named cpu_cold. Returns
+/// what main() does: not 0 if a result was wrong, a benchmark broke off, or none was to run.
 int run_benchmarks(int argc, char** argv);
 
 }  // namespace cmir::bench

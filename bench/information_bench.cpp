@@ -366,22 +366,30 @@ void club_sample_backward(benchmark::State& state) {
   });
 }
 
-const Table kTable = {
-    {"samples", "width"}, {{128, 64}, {1024, 128}, {4096, 256}, {1 << 16, 256}}, {{1 << 18, 128}}};
-const Table kPairs = {{"samples", "width"}, {{1024, 128}, {4096, 256}}};
-const Table kMemory = {{"samples", "width"}, {{1024, 128}, {4096, 256}, {1 << 16, 256}}};
+const Table kTable = {{"samples", "width"},
+                      {{128, 64}, {1024, 128}, {4096, 256}},
+                      {{1 << 18, 128}},
+                      {{1 << 16, 256}}};
+const Table kPairs = {{"samples", "width"}, {{1024, 128}}, {}, {{4096, 256}}};
+const Table kMemory = {{"samples", "width"}, {{1024, 128}, {4096, 256}}, {}, {{1 << 16, 256}}};
+const Table kPermutations = {{"samples"}, {{128}, {4096}}, {{1 << 24}}};
 const Register registered{{
     kernel<GaussianNllForward<float>>(kTable, gaussian_nll_forward),
     kernel<GaussianNllBackward<float>>(kTable, gaussian_nll_backward),
+    reference<GaussianNllForward<float>>(kTable, gaussian_nll_forward),
+    reference<GaussianNllBackward<float>>(kTable, gaussian_nll_backward),
     kernel<ClubForward<float>>(kTable, club_forward),
     peer<ClubForward<float>>("naive", kPairs, club_forward_of_pairs),
     peer<ClubForward<float>>("read", kMemory, reads_of_inputs),
     kernel<ClubBackward<float>>(kTable, club_backward),
     peer<ClubBackward<float>>("naive", kPairs, club_backward_of_pairs),
     peer<ClubBackward<float>>("copy", kMemory, copies_of_inputs),
-    kernel<Permute<std::int32_t>>({{"samples"}, {{128}, {4096}}, {{1 << 24}}}, permute),
+    kernel<Permute<std::int32_t>>(kPermutations, permute),
+    reference<Permute<std::int32_t>>(kPermutations, permute),
     kernel<ClubSampleForward<float>>(kTable, club_sample_forward),
+    reference<ClubSampleForward<float>>(kTable, club_sample_forward),
     kernel<ClubSampleBackward<float>>(kTable, club_sample_backward),
+    reference<ClubSampleBackward<float>>(kTable, club_sample_backward),
 }};
 
 }  // namespace

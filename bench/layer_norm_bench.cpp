@@ -104,7 +104,15 @@ bool matches_naive(benchmark::State& state, Data& d) {
 
 void forward(benchmark::State& state) {
   Data d(state);
-  measure(state, d.forward(), [&] { return matches_naive(state, d); });
+  measure(state, d.forward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"x", tensor_of(d.x)},
+                          {"gamma", tensor_of(d.gamma)},
+                          {"beta", tensor_of(d.beta)},
+                          {"out.y", tensor_of(d.y)}};
+    });
+    return matches_naive(state, d);
+  });
 }
 
 Function rung(void (*step)(Data&)) {
@@ -163,7 +171,17 @@ bool backward_is_right(benchmark::State& state, Data& d, bool arrived) {
 void backward(benchmark::State& state) {
   Data d(state);
   run(device(), d.forward());
-  measure(state, d.backward(), [&] { return backward_is_right(state, d, false); });
+  measure(state, d.backward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"x", tensor_of(d.x)},
+                          {"gamma", tensor_of(d.gamma)},
+                          {"dy", tensor_of(d.dy)},
+                          {"out.dx", tensor_of(d.dx)},
+                          {"out.dgamma", tensor_of(d.dgamma)},
+                          {"out.dbeta", tensor_of(d.dbeta)}};
+    });
+    return backward_is_right(state, d, false);
+  });
 }
 
 bool sum_is_right(benchmark::State& state, Data& d) {

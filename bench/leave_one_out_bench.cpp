@@ -307,8 +307,10 @@ const Table kTable = {
     {"samples", "width"}, {{130, 64}, {1024, 128}, {4096, 128}}, {{1 << 13, 128}}};
 const Table kSums = {{"samples"}, {{300}, {8192}}, {{1 << 22}}};
 const Table kPairs = {{"samples", "width"}, {{1024, 128}}};
+const Table kScorePairs = {{"samples", "width"}, {{130, 64}, {1024, 128}}};
 const Register registered{{
     kernel<GaussianScoresForward<float>>(kScores, gaussian_scores_forward),
+    reference<GaussianScoresForward<float>>(kScorePairs, gaussian_scores_forward),
     kernel<PairSums<float>>(kTable, leave_one_out_sums, "leave_one_out"),
     peer<PairSums<float>>("naive", kPairs, value_of_pairs, "leave_one_out"),
     kernel<PairGradient<float>>(kTable, leave_one_out_gradient, "leave_one_out"),
@@ -316,6 +318,7 @@ const Register registered{{
     kernel<LeaveOneOutForward<float>>(kSums, leave_one_out_forward),
     kernel<LeaveOneOutBackward<float>>(kSums, leave_one_out_backward),
     kernel<GaussianScoresBackward<float>>(kScores, gaussian_scores_backward),
+    reference<GaussianScoresBackward<float>>(kScorePairs, gaussian_scores_backward),
 }};
 
 }  // namespace

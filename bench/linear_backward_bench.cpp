@@ -94,9 +94,10 @@ void weight_gradient(benchmark::State& state) {
 const Table kTable = {{"rows", "in", "out"},
                       {{48, 256, 150}, {480, 256, 256}, {2400, 600, 150}},
                       {{38400, 256, 256}}};
-const Register registered{{kernel<LinearReluGradient<float>>(kTable, relu_gradient<float>),
-                           kernel<LinearReluGradient<BFloat16>>(kTable, relu_gradient<BFloat16>),
-                           kernel<LinearWeightGradient<float>>(kTable, weight_gradient)}};
+const Register registered{
+    with_references({kernel<LinearReluGradient<float>>(kTable, relu_gradient<float>),
+                     kernel<LinearReluGradient<BFloat16>>(kTable, relu_gradient<BFloat16>),
+                     kernel<LinearWeightGradient<float>>(kTable, weight_gradient)})};
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -168,7 +168,15 @@ template <class T>
 Function forward(const Form& form) {
   return [form](benchmark::State& state) {
     Data<T> d(state, form);
-    measure(state, d.forward(), [&] { return forward_is_right(state, d); });
+    measure(state, d.forward(), [&] {
+      hand_over(state, [&] {
+        return NamedTensors{{"x", tensor_of(d.x)},
+                            {"weight", tensor_of(d.weight)},
+                            {"bias", tensor_of(d.bias)},
+                            {"out.y", tensor_of(d.y)}};
+      });
+      return forward_is_right(state, d);
+    });
   };
 }
 Function backward(const Form& form) {

@@ -46,6 +46,12 @@ void cross_entropy(benchmark::State& state) {
   const CrossEntropy<float> args{logits.data(),      classes.data(), values.data(),
                                  derivatives.data(), rows,           width};
   measure(state, args, [&] {
+    hand_over(state, [&] {
+      return NamedTensors{{"logits", tensor_of(logits)},
+                          {"classes", tensor_of(classes)},
+                          {"out.values", tensor_of(values)},
+                          {"out.derivatives", tensor_of(derivatives)}};
+    });
     std::vector<double> value(rows), derivative(rows * width);
     for (std::int64_t i = 0; i < rows; ++i) {
       double sum = 0;
@@ -245,7 +251,7 @@ const Table kTargets = {{"rows", "width"}, {{48, 1}, {4096, 1}, {4096, 7}}, {{1 
 const Table kLogits = {{"rows", "classes"}, {{48, 7}, {4096, 7}}, {{1 << 21, 16}}};
 const Table kSquare = {{"width"}, {{150}, {512}}, {{8192}}};
 const Table kRows = {{"rows", "width"}, {{48, 150}, {4096, 150}}, {{1 << 18, 150}}};
-const Register registered{{
+const Register registered{with_references({
     kernel<PointwiseLoss<float>>(kTargets, pointwise(PointwiseLossKind::squared), "squared"),
     kernel<PointwiseLoss<float>>(kTargets, pointwise(PointwiseLossKind::binary_logistic),
                                  "binary_logistic"),
@@ -265,7 +271,7 @@ const Register registered{{
     kernel<RowDot<float>>(kRows, row_dot<float>),
     kernel<RowDot<BFloat16>>(kRows, row_dot<BFloat16>),
     kernel<GramNorm<float>>(kSquare, gram_norm),
-}};
+})};
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -4,17 +4,15 @@
 // difference. Counter peak_MB: the largest memory in use above the inputs. One iteration is one
 // forward and backward of one modality at d = 150. This file is compiled with the kernels' flags
 // for this machine's instruction set, so that the naive forms are vectorised too.
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "bench/harness.h"
 #include "core/allocator.h"
 #include "core/philox.h"
 #include "kernels/kernel.h"
 #include "kernels/matrix/gemm.h"
 #include "losses/decorrelation.h"
-#include "losses/environments.h"
 #include "losses/invariance.h"
 
 namespace cmir {
@@ -201,7 +199,7 @@ void measure(benchmark::State& state, Run&& run) {
 template <class Fused, class Naive>
 void compare(benchmark::State& state, Fused&& run_fused, Naive&& run_naive, bool time_fused) {
   if (const double apart = difference(run_fused(), run_naive()); !(apart <= 1e-4)) {
-    return state.SkipWithError(fmt::format("fused and naive differ by {}", apart).c_str());
+    return bench::fail(state, fmt::format("fused and naive differ by {}", apart));
   }
   time_fused ? measure(state, run_fused) : measure(state, run_naive);
 }
@@ -231,35 +229,25 @@ void decorrelation(benchmark::State& state, bool time_fused) {
       [&] { return naive_decorrelation(zi, zs, static_cast<float>(alpha)); }, time_fused);
 }
 
-void noise(benchmark::State& state) {
-  const std::int64_t samples = state.range(0), environments = state.range(1);
-  const Variable x(normals({samples, kWidth}, 1));
-  for (auto _ : state) {
-    benchmark::DoNotOptimize(
-        losses::noise_variants(x, static_cast<int>(environments), 0.1, {.seed = 1}).value().raw());
-  }
-  state.SetItemsProcessed(state.iterations() * samples * environments * kWidth);
+bench::Function invariance_of(bool time_fused) {
+  return [=](benchmark::State& state) { invariance(state, time_fused); };
+}
+bench::Function decorrelation_of(bool time_fused) {
+  return [=](benchmark::State& state) { decorrelation(state, time_fused); };
 }
 
-const std::vector<std::int64_t> kSamples = {48, 512, 4096};
-
-BENCHMARK_CAPTURE(invariance, fused, true)
-    ->ArgNames({"N", "K"})
-    ->ArgsProduct({kSamples, {1, 4, 10}})
-    ->UseRealTime();
-BENCHMARK_CAPTURE(invariance, naive, false)
-    ->ArgNames({"N", "K"})
-    ->ArgsProduct({kSamples, {1, 4, 10}})
-    ->UseRealTime();
-BENCHMARK_CAPTURE(decorrelation, fused, true)
-    ->ArgNames({"N", "alpha%"})
-    ->ArgsProduct({kSamples, {100, 10}})
-    ->UseRealTime();
-BENCHMARK_CAPTURE(decorrelation, naive, false)
-    ->ArgNames({"N", "alpha%"})
-    ->ArgsProduct({kSamples, {100, 10}})
-    ->UseRealTime();
-BENCHMARK(noise)->ArgNames({"N", "K"})->ArgsProduct({kSamples, {1, 10}})->UseRealTime();
+const bench::Table kInvariance{{"N", "K"},
+                               {{48, 1}, {48, 4}, {48, 10}, {512, 1}, {512, 4}, {512, 10}},
+                               {},
+                               {{4096, 1}, {4096, 4}, {4096, 10}}};
+const bench::Table kDecorrelation{
+    {"N", "alpha%"}, {{48, 100}, {48, 10}, {512, 100}, {512, 10}}, {}, {{4096, 100}, {4096, 10}}};
+const bench::Register registered{{
+    bench::on_cpu("invariance_loss", "cpu", kInvariance, invariance_of(true)),
+    bench::on_cpu("invariance_loss", "naive", kInvariance, invariance_of(false)),
+    bench::on_cpu("decorrelation_loss", "cpu", kDecorrelation, decorrelation_of(true)),
+    bench::on_cpu("decorrelation_loss", "naive", kDecorrelation, decorrelation_of(false)),
+}};
 
 }  // namespace
 }  // namespace cmir

@@ -115,8 +115,8 @@ const Register pooling_backward{both<MeanPoolBackward<float>>(&Data::y, pool_bac
 const Register positions{both<AddPositions<float>>(&Data::y, add_positions, 1e-6)};
 const Register positions_backward{
     both<PositionsBackwardTable<float>>(&Data::table, table_backward, 1e-2)};
-const Register row_copies{{kernel<CopyColumns<float>>(
-    {{"rows", "width"}, {{48, 150}, {2400, 150}}, {{1 << 18, 150}}}, concatenate)}};
+const Register row_copies{with_references({kernel<CopyColumns<float>>(
+    {{"rows", "width"}, {{48, 150}, {2400, 150}}, {{1 << 18, 150}}}, concatenate)})};
 
 }  // namespace
 }  // namespace cmir::kernels

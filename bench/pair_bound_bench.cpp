@@ -57,8 +57,8 @@ void backward(benchmark::State& state) {
 }
 
 const Table kTable{{"N"}, {{300}, {8192}}, {{1 << 22}}};
-const Register registered{{kernel<PairBoundForward<float>>(kTable, forward),
-                           kernel<PairBoundBackward<float>>(kTable, backward)}};
+const Register registered{with_references({kernel<PairBoundForward<float>>(kTable, forward),
+                                           kernel<PairBoundBackward<float>>(kTable, backward)})};
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -75,6 +75,7 @@ const Register registered{{
     kernel<PriorDivergenceForward<float>>(kTable, forward),
     peer<PriorDivergenceForward<float>>("naive", kTable, forward_naive),
     kernel<PriorDivergenceBackward<float>>(kTable, backward),
+    reference<PriorDivergenceBackward<float>>(kTable, backward),
 }};
 
 }  // namespace

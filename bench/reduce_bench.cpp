@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bench/cuda/cub.h"
 #include "bench/harness.h"
 
 namespace cmir::kernels {
@@ -61,8 +62,12 @@ std::vector<Entry> both(Args (Data::*args)(), std::vector<double> (*exact)(const
                         std::vector<float> (*naive)(const Data&)) {
   const auto kernel_benchmark = [=](benchmark::State& state) {
     Data d(state);
-    measure(state, (d.*args)(),
-            [&] { return agree(state, d.y, exact(d), 1e-5 * std::sqrt(d.x.size())); });
+    measure(state, (d.*args)(), [&] {
+      hand_over(state, [&] {
+        return NamedTensors{{"x", tensor_of(d.x)}, {"out.y", tensor_of(d.y)}};
+      });
+      return agree(state, d.y, exact(d), 1e-5 * std::sqrt(d.x.size()));
+    });
   };
   const auto naive_benchmark = [=](benchmark::State& state) {
     Data d(state);
@@ -82,12 +87,31 @@ void broadcast(benchmark::State& state) {
   });
 }
 
+/// CUB's sums on a GPU; `all` takes the matrix as one row.
+Function cub(bool all) {
+  return [=](benchmark::State& state) {
+    Data d(state);
+    const std::int64_t rows = all ? 1 : d.rows;
+    CubRowSums call(d.x.data(), d.y.data(), rows, d.x.size() / rows);
+    call();
+    const auto expected = all ? naive_all<double>(d) : naive_over_columns<double>(d);
+    if (!agree(state, d.y, expected, 1e-5 * std::sqrt(d.x.size()))) return;
+    time_calls(
+        state, [&] { call(); }, all ? cost_of(d.all()) : cost_of(d.over_columns()));
+  };
+}
+
+const Register cub_sums{{
+    peer<SumAll<float>>("cub@cuda", kTable, cub(true)),
+    peer<SumOverColumns<float>>("cub@cuda", kTable, cub(false)),
+}};
 const Register sum_all{both<SumAll<float>>(&Data::all, naive_all<double>, naive_all<float>)};
 const Register sum_over_rows{
     both<SumOverRows<float>>(&Data::over_rows, naive_over_rows<double>, naive_over_rows<float>)};
 const Register sum_over_columns{both<SumOverColumns<float>>(
     &Data::over_columns, naive_over_columns<double>, naive_over_columns<float>)};
-const Register broadcasts{{kernel<Broadcast<float>>(kTable, broadcast)}};
+const Register broadcasts{
+    {kernel<Broadcast<float>>(kTable, broadcast), reference<Broadcast<float>>(kTable, broadcast)}};
 
 }  // namespace
 }  // namespace cmir::kernels

@@ -62,7 +62,13 @@ void forward_naive(benchmark::State& state) {
 }
 void forward(benchmark::State& state) {
   Data d(state);
-  measure(state, d.forward(), [&] { return agree(state, d.y, naive(d), 1e-6); });
+  measure(state, d.forward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{
+          {"x", tensor_of(d.x)}, {"lengths", tensor_of(d.lengths)}, {"out.y", tensor_of(d.y)}};
+    });
+    return agree(state, d.y, naive(d), 1e-6);
+  });
 }
 void backward_naive(benchmark::State& state) {
   Data d(state);
@@ -74,7 +80,13 @@ void backward(benchmark::State& state) {
   Data d(state);
   run(device(), d.forward());
   d.y.fetch();
-  measure(state, d.backward(), [&] { return agree(state, d.dx, naive_backward(d), 1e-5); });
+  measure(state, d.backward(), [&] {
+    hand_over(state, [&] {
+      return NamedTensors{
+          {"y", tensor_of(d.y)}, {"dy", tensor_of(d.dy)}, {"out.dx", tensor_of(d.dx)}};
+    });
+    return agree(state, d.dx, naive_backward(d), 1e-5);
+  });
 }
 
 const Table kTable = {{"rows", "width"},

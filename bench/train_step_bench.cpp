@@ -6,7 +6,7 @@
 // runs both on the same weights and batch, compares every loss term and gradient, and only then
 // times them, in turns.
 //
-//   train_step_bench [--device cpu|cuda|simt] [--precision f32|tf32|bf16]
+//   train_step_bench [--device cpu|cuda|simt] [--precision f32|tf32|bf16] [--quick]
 //                    [--export CASE DTYPE SAMPLES FILE] [--benchmark_...]
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -18,6 +18,7 @@
 #include <memory>
 
 #include "autograd/precision.h"
+#include "bench/context.h"
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
 #include "core/philox.h"
@@ -250,9 +251,11 @@ void train_step(benchmark::State& state, const Problem& problem, const MakeWay& 
   }
 }
 
-/// The cases and their batches. On the host model, whose times mean nothing, one small batch.
-std::vector<Problem> problems(Device device, const std::string& precision) {
+/// The cases and their batches: quick, one; and on the host model, whose times mean nothing, a
+/// small one.
+std::vector<Problem> problems(Device device, const std::string& precision, bool quick) {
   if (device.type == DeviceType::simt) return {{"mosi_lengths", 2, device, precision}};
+  if (quick) return {{"mosi_lengths", kSamples, device, precision}};
   std::vector<Problem> all;
   for (const char* lengths : {"mosi_lengths", "all_50_steps"}) {
     for (const std::int64_t samples : {kSamples, 16 * kSamples})
@@ -261,12 +264,20 @@ std::vector<Problem> problems(Device device, const std::string& precision) {
   return all;
 }
 
+/// 1, 2, 4, ... up to all.
+std::vector<int> powers_of_two(int all) {
+  std::vector<int> counts;
+  for (int count = 1; count < all; count *= 2) counts.push_back(count);
+  counts.push_back(all);
+  return counts;
+}
+
 /// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/recorded/.../samples:768 on a
 /// GPU, where the number of threads matters little.
-void register_benchmarks(Device device, const std::string& precision) {
-  const std::vector<int> thread_counts = device.is_cpu() ? std::vector{1, 2} : std::vector{0};
+void register_benchmarks(Device device, const std::string& precision, bool quick) {
+  const auto thread_counts = device.is_cpu() ? powers_of_two(thread_count()) : std::vector{0};
   for (const auto& [name, way] : ways(device)) {
-    for (const Problem& problem : problems(device, precision)) {
+    for (const Problem& problem : problems(device, precision, quick)) {
       for (const int threads : thread_counts) {
         std::string title =
             fmt::format("train_step/{}/{}/samples:{}", name, problem.lengths, problem.samples);
@@ -290,12 +301,19 @@ std::string take_option(std::vector<std::string>& arguments, std::string_view op
   return value;
 }
 
+/// Whether the flag is there; it is taken out.
+bool take_flag(std::vector<std::string>& arguments, std::string_view flag) {
+  return std::erase(arguments, flag) > 0;
+}
+
 int run_program(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
   const Device device = parse_device(take_option(arguments, "--device", "cpu"));
   const std::string precision = take_option(arguments, "--precision", "f32");
   parse_precision(precision);  // for its error
   require_available(device);
+  const bool quick = take_flag(arguments, "--quick");
+  take_flag(arguments, "--cold");  // a step has no cold twin
   if (arguments.size() == 5 && arguments[0] == "--export") {
     export_step({.lengths = arguments[1],
                  .samples = std::stoll(arguments[3]),
@@ -310,7 +328,8 @@ int run_program(int argc, char** argv) {
   int count = static_cast<int>(rest.size());
   benchmark::Initialize(&count, rest.data());
   if (benchmark::ReportUnrecognizedArguments(count, rest.data())) return 2;
-  register_benchmarks(device, precision);
+  register_benchmarks(device, precision, quick);
+  bench::add_context();
   benchmark::RunSpecifiedBenchmarks();
   return failed ? 1 : 0;
 }

@@ -35,6 +35,12 @@ void add_device_option(CLI::App& command, std::string& device);
 /// The device called `name` ("" is the CPU). Error, which says why, unless it can be used.
 Device usable_device(const std::string& name);
 
+/// Ends the program with this code, after all has been said.
+struct ExitCode {
+  int code;
+};
+inline constexpr int kSlower = 6;  ///< a case of `cmir bench --compare`
+
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_predict(CLI::App& app);
@@ -42,5 +48,6 @@ void add_experiment(CLI::App& app);
 void add_data(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_gradcheck(CLI::App& app);
+void add_bench(CLI::App& app);
 
 }  // namespace cmir::tools

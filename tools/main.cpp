@@ -19,8 +19,9 @@ constexpr const char* kFooter = R"(examples:
   cmir eval runs/b                                 metrics of the trained models
   cmir predict runs/b/trials/CmIR-seed1 --data X   one line per sample
   cmir experiment ablation mosi_utt_b              the paper's studies
+  cmir bench --quick                               kernels against this machine's ceilings and their peers
   cmir data convert mosi.pkl mosi.safetensors      files of MMSA, MulT, MISA, MAG-BERT, HKT, UR-FUNNY, CMU-SDK
-exit codes: 0 done, 2 wrong usage, 3 invalid data, 4 file system or network, 5 not finite, 130 interrupted, 1 a bug)";
+exit codes: 0 done, 2 wrong usage, 3 invalid data, 4 file system or network, 5 not finite, 6 slower, 130 interrupted, 1 a bug)";
 
 /// CLI11 would only say that a command is required.
 void check_command(const CLI::App& app, std::string_view name) {
@@ -44,6 +45,7 @@ int main(int argc, char** argv) {
   cmir::tools::add_data(app);
   cmir::tools::add_inspect(app);
   cmir::tools::add_gradcheck(app);
+  cmir::tools::add_bench(app);
   try {
     const cmir::InterruptGuard guard;
     if (argc > 1) check_command(app, argv[1]);
@@ -53,6 +55,8 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  } catch (const cmir::tools::ExitCode& exit) {
+    return exit.code;
   } catch (const cmir::Interrupted& error) {
     fmt::print(stderr, "cmir: {}\n", error.what());
     return 130;

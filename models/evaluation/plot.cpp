@@ -331,6 +331,9 @@ std::string svg(const LineChart& chart) {
       require(!chart.log_x || series.x[i] > 0, "plot",
               "x value {} of series '{}' has no place on a logarithmic axis", series.x[i],
               series.name);
+      require(!chart.log_y || series.y[i] > error_at(series.error, i), "plot",
+              "y value {} of series '{}' has no place on a logarithmic axis", series.y[i],
+              series.name);
       x_range.include(series.x[i]);
       x_values.insert(series.x[i]);
       y_range.include(series.y[i] - error_at(series.error, i));
@@ -340,7 +343,8 @@ std::string svg(const LineChart& chart) {
   }
   require_data(x_range, chart.title);
   append_references(legend, chart.references, y_range);
-  Frame frame(chart.title, "", legend, chart.y_label, linear_axis(y_range, true));
+  Frame frame(chart.title, "", legend, chart.y_label,
+              chart.log_y ? log_axis(y_range) : linear_axis(y_range, true));
   Axis x;
   if (chart.log_x) {
     x = log_axis(x_range);
@@ -459,37 +463,75 @@ std::string svg(const BarChart& chart) {
   return frame.finish();
 }
 
+namespace {
+
+/// Widens the range a little: of a logarithmic axis log_axis() does it.
+Axis scatter_axis(Range range, bool log, int intervals) {
+  if (log) return log_axis(range);
+  range.widen_if_degenerate();
+  const double room = 0.04 * (range.high - range.low);
+  return linear_axis({range.low - room, range.high + room}, false, intervals);
+}
+
+void require_places(const ScatterChart& chart, const ScatterClass& group) {
+  require_same_length(group.name, "y values", group.y.size(), group.x.size());
+  if (!group.labels.empty())
+    require_same_length(group.name, "labels", group.labels.size(), group.x.size());
+  for (std::size_t i = 0; i < group.x.size(); ++i) {
+    require(!chart.log || !drawable(group.x[i]) || !drawable(group.y[i]) ||
+                (group.x[i] > 0 && group.y[i] > 0),
+            "plot", "point ({}, {}) of '{}' has no place on logarithmic axes", group.x[i],
+            group.y[i], group.name);
+  }
+}
+
+}  // namespace
+
 std::string svg(const ScatterChart& chart) {
   Range x_range, y_range;
   std::vector<LegendEntry> legend;
   std::size_t longest = 0;
-  for (const ScatterClass& group : chart.classes) {
-    require_same_length(group.name, "y values", group.y.size(), group.x.size());
-    for (std::size_t i = 0; i < group.x.size(); ++i) {
-      if (!drawable(group.x[i]) || !drawable(group.y[i])) continue;
-      x_range.include(group.x[i]);
-      y_range.include(group.y[i]);
+  const auto include = [&](const std::vector<double>& x, const std::vector<double>& y) {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      if (!drawable(x[i]) || !drawable(y[i])) continue;
+      x_range.include(x[i]);
+      y_range.include(y[i]);
     }
+  };
+  const auto shape_of = [](std::size_t c) {  // other pairs of shape and colour after the eighth
+    return static_cast<int>(c + c / kPalette.size());
+  };
+  for (const ScatterClass& group : chart.classes) {
+    require_places(chart, group);
+    include(group.x, group.y);
     longest = std::max(longest, group.x.size());
-    legend.push_back({group.name, color_of(legend.size()), static_cast<int>(legend.size())});
+    const std::size_t c = legend.size();
+    legend.push_back({group.name, color_of(c), shape_of(c)});
+  }
+  for (const Series& line : chart.lines) {
+    require_places(chart, {line.name, line.x, line.y});
+    include(line.x, line.y);
+    const bool dashed = legend.size() % 2 == chart.classes.size() % 2;
+    legend.push_back({line.name, kReference, -1, true, dashed});
   }
   require_data(x_range, chart.title);
-  for (Range* range : {&x_range, &y_range}) {
-    range->widen_if_degenerate();
-    const double room = 0.04 * (range->high - range->low);
-    range->low -= room;
-    range->high += room;
-  }
-  Frame frame(chart.title, "", legend, chart.y_label, linear_axis(y_range, false));
-  Axis x = linear_axis(x_range, false, 8);
+  Frame frame(chart.title, "", legend, chart.y_label, scatter_axis(y_range, chart.log, 5));
+  Axis x = scatter_axis(x_range, chart.log, 8);
   frame.draw_x_axis(x, chart.x_label);
+  for (std::size_t l = 0; l < chart.lines.size(); ++l) {
+    const Series& line = chart.lines[l];
+    for (std::size_t i = 1; i < line.x.size(); ++i) {
+      frame.shapes.line({x.at(line.x[i - 1]), frame.y.at(line.y[i - 1])},
+                        {x.at(line.x[i]), frame.y.at(line.y[i])}, kReference, 1.6, l % 2 == 0);
+    }
+  }
   const double radius = longest > 400 ? 2.6 : 3.6;
   for (std::size_t i = 0; i < longest; ++i) {  // classes take turns, so that none covers the others
     for (std::size_t c = 0; c < chart.classes.size(); ++c) {
       const ScatterClass& group = chart.classes[c];
       if (i >= group.x.size() || !drawable(group.x[i]) || !drawable(group.y[i])) continue;
-      frame.shapes.marker(static_cast<int>(c), {x.at(group.x[i]), frame.y.at(group.y[i])}, radius,
-                          color_of(c));
+      frame.shapes.marker(shape_of(c), {x.at(group.x[i]), frame.y.at(group.y[i])}, radius,
+                          color_of(c), group.labels.empty() ? "" : group.labels[i]);
     }
   }
   return frame.finish();

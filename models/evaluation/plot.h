@@ -30,6 +30,7 @@ struct LineChart {
   std::vector<Series> series;
   std::vector<ReferenceLine> references = {};
   bool log_x = false;  ///< every x must then be positive
+  bool log_y = false;  ///< every y, and y less its error, must then be positive
   bool bands = false;  ///< errors as bands instead of bars
 };
 
@@ -52,11 +53,14 @@ struct BarChart {
 struct ScatterClass {
   std::string name;
   std::vector<double> x, y;
+  std::vector<std::string> labels = {};  ///< of the points, shown under the pointer; may be empty
 };
 
 struct ScatterChart {
   std::string title, x_label, y_label;
   std::vector<ScatterClass> classes;
+  std::vector<Series> lines = {};  ///< without markers, behind the points
+  bool log = false;                ///< both axes: every x and y must then be positive
 };
 
 /// Values of rows by columns, at least 0, as shades from white (0) to dark blue (the map's

@@ -91,6 +91,21 @@ PairedTest paired_t_test(std::span<const double> a, std::span<const double> b) {
   return test;
 }
 
+double student_quantile(double p, double degrees) {
+  require(p >= 0.5 && p < 1 && degrees > 0, "student_quantile",
+          "needs p in 0.5..1 and degrees > 0, got {} and {}", p, degrees);
+  const auto tail = [&](double t) {  // as in paired_t_test, one-sided
+    return 0.5 * incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t));
+  };
+  double low = 0, high = 1;
+  while (tail(high) > 1 - p && high < 1e150) high *= 2;
+  for (int i = 0; i < 200 && high - low > 1e-14 * high; ++i) {
+    const double middle = (low + high) / 2;
+    (tail(middle) > 1 - p ? low : high) = middle;
+  }
+  return (low + high) / 2;
+}
+
 Interval bootstrap(std::int64_t n,
                    const std::function<double(std::span<const std::int64_t>)>& statistic,
                    double level, int resamples, std::uint64_t seed) {

@@ -29,6 +29,10 @@ PairedTest paired_t_test(std::span<const double> a, std::span<const double> b);
 /// a) where it converges fast.
 double incomplete_beta(double a, double b, double x);
 
+/// The t below which Student's distribution with so many degrees of freedom (any positive number)
+/// has probability `p`, in 0.5..1 without 1; by bisection of its tail.
+double student_quantile(double p, double degrees);
+
 struct Interval {
   double low = 0, high = 0;
 };

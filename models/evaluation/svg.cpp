@@ -106,7 +106,14 @@ void Svg::rectangle(Point corner, double width, double height, std::string_view 
       corner.first, corner.second, width, height, color);
 }
 
-void Svg::marker(int shape, Point centre, double radius, std::string_view color) {
+void Svg::marker(int shape, Point centre, double radius, std::string_view color,
+                 std::string_view title) {
+  if (!title.empty()) body_ += fmt::format("<g><title>{}</title>", escape_xml(title));
+  draw_marker(shape, centre, radius, color);
+  if (!title.empty()) body_ += "</g>\n";
+}
+
+void Svg::draw_marker(int shape, Point centre, double radius, std::string_view color) {
   const auto [x, y] = centre;
   const double r = radius;
   // A white rim keeps markers apart where they overlap.

@@ -35,8 +35,10 @@ class Svg {
   void polyline(const std::vector<Point>& points, std::string_view color, double width);
   void polygon(const std::vector<Point>& points, std::string_view color, double opacity);
   void rectangle(Point corner, double width, double height, std::string_view color);
-  /// Shape 0..7: circle, square, triangle up, diamond, triangle down, plus, cross, ring.
-  void marker(int shape, Point centre, double radius, std::string_view color);
+  /// Shape 0..7: circle, square, triangle up, diamond, triangle down, plus, cross, ring. `title` is
+  /// shown under the pointer, and escaped here.
+  void marker(int shape, Point centre, double radius, std::string_view color,
+              std::string_view title = "");
   /// `text` is escaped here. `exponent` is set as a superscript behind it.
   void text(Point at, std::string_view text, const TextStyle& style,
             std::string_view exponent = "");
@@ -45,6 +47,8 @@ class Svg {
   std::string document(double width, double height, std::string_view title) const;
 
  private:
+  void draw_marker(int shape, Point centre, double radius, std::string_view color);
+
   std::string body_;
 };
 

@@ -166,6 +166,35 @@ TEST(Plot, ScatterShowsEveryPoint) {
   EXPECT_THAT(picture, HasSubstr(">none<"));
 }
 
+TEST(Plot, LogarithmicScatterHasLinesAndLabels) {
+  ScatterChart chart{.title = "roofline", .x_label = "x", .y_label = "y", .log = true};
+  for (int c = 0; c < 9; ++c) {
+    const double place = std::pow(10, c - 4);
+    chart.classes.push_back(
+        {"class " + std::to_string(c), {place}, {place}, {"point <" + std::to_string(c) + ">"}});
+  }
+  chart.lines = {{"ceiling", {1e-4, 1, 1e4}, {1e-3, 10, 10}, {}}};
+  const std::string picture = svg(chart);
+  expect_sound(picture);
+  EXPECT_EQ(count(picture, "<title>point &lt;"), 9);
+  EXPECT_GE(count(picture, ">10<tspan"), 8);  // decades on both axes
+  EXPECT_THAT(picture, HasSubstr("ceiling"));
+  chart.classes[0].x[0] = 0;
+  EXPECT_THAT(error_of(chart), HasSubstr("(0, 0.0001) of 'class 0' has no place on logarithmic"));
+  chart.classes[0] = {"short", {1}, {1}, {"a", "b"}};
+  EXPECT_THAT(error_of(chart), HasSubstr("labels"));
+}
+
+TEST(Plot, LogarithmicValues) {
+  LineChart chart{.title = "t", .x_label = "N", .y_label = "ms", .log_x = true, .log_y = true};
+  chart.series = {{"s", {1, 10, 100}, {1e-3, 1, 1e3}, {}}};
+  const std::string picture = svg(chart);
+  expect_sound(picture);
+  EXPECT_GE(count(picture, ">10<tspan"), 9);
+  chart.series[0].y[1] = 0;
+  EXPECT_THAT(error_of(chart), HasSubstr("y value 0 of series 's' has no place"));
+}
+
 TEST(Plot, HeatMapsShowEveryCellOrMeansOfThem) {
   HeatMapChart chart{.title = "attention", .x_label = "keys", .y_label = "queries", .per_line = 2};
   chart.maps = {{"text from audio", 2, 3, {0, 0.5, 0.5, 1, 0, 0}},

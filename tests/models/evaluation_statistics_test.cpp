@@ -19,6 +19,16 @@ TEST(Statistics, MeanAndDeviation) {
   EXPECT_TRUE(std::isnan(standard_deviation(Values{1})));
 }
 
+TEST(Statistics, StudentQuantilesOfTheTables) {
+  EXPECT_NEAR(student_quantile(0.975, 1), 12.706204736, 1e-8);  // tan(0.475 pi)
+  EXPECT_NEAR(student_quantile(0.975, 4), 2.776445105, 1e-8);
+  EXPECT_NEAR(student_quantile(0.995, 10), 3.169272673, 1e-8);
+  EXPECT_NEAR(student_quantile(0.975, 2.5), 3.558, 2e-2);
+  EXPECT_NEAR(student_quantile(0.975, 1e6), 1.959966, 1e-5);
+  EXPECT_NEAR(student_quantile(0.5, 3), 0, 1e-6);
+  EXPECT_THROW(student_quantile(1, 3), Error);
+}
+
 TEST(Statistics, IncompleteBetaKnownValues) {
   EXPECT_DOUBLE_EQ(incomplete_beta(1, 1, 0.3), 0.3);             // uniform
   EXPECT_NEAR(incomplete_beta(2, 1, 0.3), 0.09, 1e-15);          // x^2

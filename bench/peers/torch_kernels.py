@@ -1,0 +1,330 @@
+"""Times the PyTorch expression of each kernel that has one, on the kernel's own inputs, after comparing their results.
+
+    python3 bench/peers/torch_kernels.py PROGRAMS [--family F ...] [--filter REGEX] [--quick] [--seconds 0.1] [--repetitions 3]
+
+PROGRAMS is a build's folder of benchmark programs, which write the inputs and the results of their cases to files (--export). Prints Google
+Benchmark's JSON, to which `cmir bench --torch PYTHON` joins it: places torch_eager, torch_compiled (--compile) and, where there is a GPU,
+torch_eager@cuda, torch_compiled@cuda and torch_graph@cuda, the expression captured in a CUDA graph. A case whose results differ is an error
+and is not timed; the exit status is then 1. Threads: as the programs', CMIR_THREADS or all.
+"""
+import argparse
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+TOLERANCE = 2e-4  # of the largest element
+
+
+def masked(t, s):
+    x = t["x"].view(s["rows"], s["width"])
+    return x.masked_fill(torch.arange(s["width"], device=x.device) >= t["lengths"][:, None], float("-inf"))
+
+
+def matrix(t, name, rows):
+    return t[name].view(rows, -1)
+
+
+def softmax(t, s):
+    x = masked(t, s)
+    return lambda: (torch.softmax(x, -1),)
+
+
+def softmax_backward(t, s):
+    y, dy = matrix(t, "y", s["rows"]), matrix(t, "dy", s["rows"])
+    return lambda: (torch.ops.aten._softmax_backward_data(dy, y, -1, torch.float32),)
+
+
+def layer_norm(t, s):
+    x = matrix(t, "x", s["rows"])
+    return lambda: (F.layer_norm(x, (s["width"],), t["gamma"], t["beta"]),)
+
+
+def layer_norm_backward(t, s):
+    x, dy = matrix(t, "x", s["rows"]), matrix(t, "dy", s["rows"])
+    _, mean, rstd = torch.native_layer_norm(x, [s["width"]], t["gamma"], t["gamma"], 1e-5)
+    return lambda: torch.ops.aten.native_layer_norm_backward(dy, x, [s["width"]], mean, rstd, t["gamma"], t["gamma"], [True] * 3)
+
+
+def linear_gelu(t, s):
+    x, weight = matrix(t, "x", s["rows"]), matrix(t, "weight", s["out"])
+    return lambda: (F.gelu(F.linear(x, weight, t["bias"])),)
+
+
+def unary(f):
+    return lambda t, s: lambda: (f(t["x"]),)
+
+
+def sums(dims):
+    def make(t, s):
+        x = matrix(t, "x", s["rows"])
+        return lambda: (x.sum(dims),)
+    return make
+
+
+def gemm(t, s):
+    a, b = t["a"], t["b"]
+    if s["product"] == 0:
+        a, b = a.view(s["rows"], s["in"]), b.view(s["out"], s["in"]).t()
+    elif s["product"] == 1:
+        a, b = a.view(s["rows"], s["out"]), b.view(s["out"], s["in"])
+    else:
+        a, b = a.view(s["rows"], s["out"]).t(), b.view(s["rows"], s["in"])
+    return lambda: (a @ b,)
+
+
+def heads(t, s):
+    """query, and key beside value, by heads."""
+    query = t["query"].view(s["samples"], s["queries"], s["heads"], s["width"])
+    return query, t["key_value"].view(s["samples"], s["keys"], 2, s["heads"], s["width"])
+
+
+def attend(query, key_value):
+    key, value = key_value.permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(query.transpose(1, 2), key, value).transpose(1, 2)
+
+
+def attention(t, s):
+    inputs = heads(t, s)
+    return lambda: (attend(*inputs),)
+
+
+def attention_backward(t, s):
+    inputs = [x.requires_grad_() for x in heads(t, s)]
+    y = attend(*inputs)
+    dy = t["dy"].view(y.shape)
+    return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)
+
+
+def cross_entropy(t, s):
+    """The values, and the derivatives that the kernel makes in the same pass."""
+    logits, classes = matrix(t, "logits", s["rows"]), t["classes"].long()
+    one_hot = F.one_hot(classes, s["classes"]).float()
+    return lambda: (F.cross_entropy(logits, classes, reduction="none"), torch.softmax(logits, -1) - one_hot)
+
+
+def embedding(t, s):
+    table, indices = matrix(t, "table", s["table"]), t["indices"].long()
+    return lambda: (F.embedding(indices, table),)
+
+
+def embedding_backward(t, s):
+    dy, indices = matrix(t, "dy", s["rows"]), t["indices"].long()
+    return lambda: (torch.ops.aten.embedding_dense_backward(dy, indices, s["table"], -1, False),)
+
+
+LENGTH, OUT, TAPS = 50, 150, 3  # of conv1d_bench
+
+
+def channels_first(x):
+    """[rows, width] as PyTorch wants it, [samples, width, length]; made before the clock starts."""
+    return x.view(-1, LENGTH, x.shape[-1]).transpose(1, 2).contiguous()
+
+
+def conv1d(t, s):
+    x, weight = channels_first(t["x"].view(-1, s["in"])), t["weight"].view(OUT, s["in"], TAPS)
+    return lambda: (F.conv1d(x, weight, t["bias"], padding=1),)
+
+
+def convolution_backward(dy, x, weight, mask):
+    return torch.ops.aten.convolution_backward(dy, x, weight, [OUT], [1], [1], [1], False, [0], 1, mask)
+
+
+def conv1d_backward_input(t, s):
+    dy, weight = channels_first(t["dy"].view(-1, OUT)), t["weight"].view(OUT, s["in"], TAPS)
+    x = dy.new_zeros(dy.shape[0], s["in"], LENGTH)
+    return lambda: convolution_backward(dy, x, weight, [True, False, False])[:1]
+
+
+def conv1d_backward_weight(t, s):
+    dy, x = channels_first(t["dy"].view(-1, OUT)), channels_first(t["x"].view(-1, s["in"]))
+    weight = dy.new_zeros(OUT, s["in"], TAPS)
+    return lambda: convolution_backward(dy, x, weight, [False, True, True])[1:]
+
+
+def adamw(t, s):
+    """The step that the kernel makes is the tenth. Later calls go on from there: only the first is compared."""
+    count = sum(name.startswith("p.") for name in t)
+    parameters = [torch.nn.Parameter(t[f"p.{i}"].clone()) for i in range(count)]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True)
+    for i, p in enumerate(parameters):
+        p.grad = t[f"g.{i}"]
+        optimizer.state[p] = {"step": torch.tensor(9.0, device=p.device), "exp_avg": t[f"m.{i}"].clone(), "exp_avg_sq": t[f"v.{i}"].clone()}
+
+    def step():
+        optimizer.step()
+        return [p.detach() for p in parameters]
+    return step
+
+
+def packed_order(name, result):
+    """A result of conv1d in the kernel's order."""
+    return result.transpose(1, 2) if name.startswith(("conv1d_forward", "conv1d_backward_input")) else result
+
+
+# Kernel (and form) -> family, expression. The results are compared in the order of the files' "out." names.
+KERNELS = {
+    "softmax_forward<f32>": ("softmax", softmax),
+    "softmax_backward<f32>": ("softmax", softmax_backward),
+    "layer_norm_forward<f32>": ("layer_norm", layer_norm),
+    "layer_norm_backward<f32>": ("layer_norm", layer_norm_backward),
+    "linear_forward<f32>/gelu": ("linear", linear_gelu),
+    "activation_forward<f32>/gelu": ("elementwise", unary(F.gelu)),
+    "activation_forward<f32>/tanh": ("elementwise", unary(torch.tanh)),
+    "activation_forward<f32>/exp": ("elementwise", unary(torch.exp)),
+    "sum_all<f32>": ("reduce", sums(None)),
+    "sum_over_rows<f32>": ("reduce", sums(0)),
+    "sum_over_columns<f32>": ("reduce", sums(1)),
+    "gemm<f32>": ("gemm", gemm),
+    "attention_forward<f32>": ("attention", attention),
+    "attention_backward<f32>": ("attention", attention_backward),
+    "cross_entropy<f32>": ("loss_kernels", cross_entropy),
+    "embedding_forward<f32>": ("embedding", embedding),
+    "embedding_backward<f32>": ("embedding", embedding_backward),
+    "conv1d_forward<f32>": ("conv1d", conv1d),
+    "conv1d_backward_input<f32>": ("conv1d", conv1d_backward_input),
+    "conv1d_backward_weight<f32>": ("conv1d", conv1d_backward_weight),
+    "adamw_step<f32>": ("adamw", adamw),
+}
+BACKWARD_BY_AUTOGRAD = ("attention_backward", "adamw")  # no plain function that could be compiled or captured
+
+
+def exported(options, folder):
+    """Lets each family's program write its cases that have an expression; yields (kernel, sizes text, file)."""
+    for family in dict.fromkeys(family for family, _ in KERNELS.values()):
+        program = pathlib.Path(options.programs) / f"{family}_bench"
+        if (options.family and family not in options.family) or not program.exists():
+            continue
+        names = "|".join(re.escape(name).replace("/", "/cpu/", 1) if "/" in name else re.escape(name) + "/cpu/[^/]*:"
+                         for name, (of, _) in KERNELS.items() if of == family)
+        command = [program, "--devices=cpu", f"--export={folder}", f"--benchmark_filter=^({names})"] + ["--quick"] * options.quick
+        run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if run.returncode != 0:
+            sys.exit(f"{program} fails: {run.stderr.strip()[-400:]}")
+        for file in sorted(pathlib.Path(folder).glob("*.safetensors"), key=lambda f: f.stat().st_mtime_ns):
+            parts = file.name.removesuffix(".safetensors").split("%")
+            kernel = "/".join([parts[0]] + [p for p in parts[2:] if ":" not in p])
+            if re.search(options.filter, "/".join(parts)):
+                yield kernel, "/".join(p for p in parts[2:] if ":" in p), file
+            file.unlink()
+
+
+def difference(name, results, expected):
+    worst = 0.0
+    for result, wanted in zip(results, expected, strict=True):
+        result, wanted = packed_order(name, result).reshape(-1).double().cpu(), wanted.reshape(-1).double()
+        worst = max(worst, ((result - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)).item())
+    return worst
+
+
+def captured(call):
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def ways(name, call, device, compiled):
+    """(place, function)"""
+    suffix = "@cuda" if device == "cuda" else ""
+    yield "torch_eager" + suffix, call
+    if name.startswith(BACKWARD_BY_AUTOGRAD):
+        return
+    if compiled:
+        yield "torch_compiled" + suffix, torch.compile(call)
+    if device == "cuda":
+        yield "torch_graph" + suffix, captured(call)
+
+
+def seconds_of(call, budget, device):
+    """Of a call: the mean over as many as fit the budget, after some that warm up."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    for _ in range(3):
+        call()
+    wait()
+    count, batch, start = 0, 1, time.perf_counter()
+    while True:
+        for _ in range(batch):
+            call()
+        wait()
+        count += batch
+        elapsed = time.perf_counter() - start
+        if elapsed >= budget:
+            return elapsed / count, count
+        batch = min(2 * batch, 1000)
+
+
+def entries(kernel, sizes, file, options):
+    """Google Benchmark's entries for one case."""
+    values = {name: int(value) for name, value in (part.split(":") for part in sizes.split("/"))}
+    form = "".join("/" + part for part in kernel.split("/")[1:])
+    for device in options.devices:
+        tensors = {name: tensor.to(device) for name, tensor in load_file(file).items()}
+        expected = [tensors[name].cpu() for name in tensors_in_order(tensors)]
+        with torch.no_grad() if "attention_backward" not in kernel else torch.enable_grad():
+            call = KERNELS[kernel][1](tensors, values)
+            worst = difference(kernel, call(), expected)
+            for place, function in ways(kernel, call, device, options.compile):
+                name = f"{kernel.split('/')[0]}/{place}{form}/{sizes}/real_time"
+                entry = {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions}
+                if not worst <= TOLERANCE:
+                    yield {**entry, "error_occurred": True, "error_message": f"PyTorch's result differs by {worst:.1e}"}
+                    continue
+                for repetition in range(options.repetitions):
+                    seconds, count = seconds_of(function, options.seconds, device)
+                    yield {**entry, "repetition_index": repetition, "iterations": count, "real_time": 1e6 * seconds,
+                           "cpu_time": 1e6 * seconds, "time_unit": "us"}
+
+
+def tensors_in_order(tensors):
+    """Names of the results in the order of the expression's: PyTorch's own order of gradients."""
+    order = ["out." + name for name in ("y", "values", "derivatives", "dx", "dquery", "dkey_value", "dtable", "dgamma", "dbeta", "dweight", "dbias")]
+    names = [name for name in tensors if name.startswith("out.")]
+    return sorted(names, key=lambda n: order.index(n) if n in order else len(order) + int(n.rsplit(".", 1)[1]))
+
+
+def parse_options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("programs")
+    parser.add_argument("--family", nargs="*", default=[])
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile too (it needs a C++ compiler, and time)")
+    parser.add_argument("--seconds", type=float, default=0.1)
+    parser.add_argument("--repetitions", type=int, default=1)
+    options = parser.parse_args()
+    options.devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    return options
+
+
+def main():
+    options = parse_options()
+    torch.set_num_threads(int(os.environ.get("CMIR_THREADS", os.cpu_count())))
+    print('{"context": ' + json.dumps({"torch": torch.__version__, "torch_threads": torch.get_num_threads()}) + ',\n"benchmarks": [')
+    wrong, comma = False, ""
+    with tempfile.TemporaryDirectory() as folder:
+        for kernel, sizes, file in exported(options, folder):
+            for entry in entries(kernel, sizes, file, options):
+                wrong = wrong or "error_occurred" in entry
+                print(comma + json.dumps(entry), flush=True)
+                comma = ","
+    print("]}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
