@@ -39,11 +39,12 @@ TEST_F(TraceCommand, WritesAFileAndTablesAndChangesNoBit) {
 
 TEST_F(TraceCommand, NotesOneOfTheSeedsThatTrainSideBySide) {
   const Finished traced =
-      run(train_into("r", {"--seeds", "1", "2", "3", "--trace", "t.json", "--trace-steps", "8",
-                           "--set", "training.batch_size=2"}));
+      run(train_into("r", {"--seeds", "2", "3", "--trace", "t.json", "--trace-steps", "60", "--set",
+                           "training.epochs=20"}));
   ASSERT_EQ(traced.exit_code, 0) << traced.err;
   std::vector<std::pair<double, double>> gathers;  // begin, end
-  for (const auto& event : trace("t.json").at("traceEvents")) {
+  const auto file = trace("t.json");
+  for (const auto& event : file.at("traceEvents")) {
     if (event.value("name", "") != "gather") continue;
     const double begin = event.at("ts");
     gathers.emplace_back(begin, begin + event.at("dur").get<double>());
