@@ -81,7 +81,7 @@ struct Linear {
     };
     return {.x = x.data<T>(),
             .weight = weight.data<T>(),
-            .bias = written(bias),
+            .bias = bias.defined() ? bias.data<Sum>() : nullptr,
             .activation = last ? activation : Activation::relu,
             .pre_activation = written(pre_activation),
             .y = written(y),

@@ -206,6 +206,19 @@ Results naive(const Data<T>& d, bool with_backward, double most_products = 1e9) 
   return e;
 }
 
+/// All problems of a group have the same inputs.
+template <class Array>
+bool repeats(benchmark::State& state, Array& array, int count) {
+  const std::vector<float>& all = array.fetch();
+  const auto size = static_cast<std::ptrdiff_t>(all.size()) / count;
+  for (int i = 1; i < count; ++i) {
+    if (std::equal(all.begin(), all.begin() + size, all.begin() + i * size)) continue;
+    fail(state, "a group's equal problems have results that differ");
+    return false;
+  }
+  return true;
+}
+
 template <class T>
 constexpr double kTolerance = std::is_same_v<T, BFloat16> ? 0.05 : 1e-3;
 
@@ -266,7 +279,8 @@ void forward(benchmark::State& state) {
                           {"key_value", tensor_of(d.key_value)},
                           {"out.y", tensor_of(d.output)}};
     });
-    return agree(state, d.output, naive(d, false).output, kTolerance<T>);
+    return repeats(state, d.output, kProblems) &&
+           agree(state, d.output, naive(d, false).output, kTolerance<T>);
   };
   measure(state, d.forward(), right, d.work);
 }
@@ -301,7 +315,8 @@ void backward(benchmark::State& state) {
                           {"out.dkey_value", tensor_of(d.dkey_value)}};
     });
     const Results expected = naive(d, true);
-    return agree(state, d.dquery, expected.dquery, kTolerance<T>) &&
+    return repeats(state, d.dquery, kProblems) && repeats(state, d.dkey_value, kProblems) &&
+           agree(state, d.dquery, expected.dquery, kTolerance<T>) &&
            agree(state, d.dkey_value, expected.dkey_value, kTolerance<T>);
   };
   measure(state, d.backward(), right, d.work);

@@ -105,7 +105,7 @@ class StreamScope {
   StreamScope& operator=(const StreamScope&) = delete;
 
  private:
-  [[maybe_unused]] Stream* outer_;  // the stub has no streams
+  [[maybe_unused]] Stream* outer_;  // of a build without CUDA nobody reads it
 };
 
 /// Copies on the current stream. To the device: through pinned memory, so `host` may be changed at

@@ -25,6 +25,8 @@ struct AttentionTeams {
   int first[kAttentionProblems + 1], tiles[kAttentionProblems], count, elements;
   std::int64_t states[kAttentionProblems];
 };
+static_assert(sizeof(AttentionBackward<float>) + sizeof(AttentionTeams) <= 4096,
+              "what a kernel takes as arguments");
 
 /// kWarps warps with 16 rows each; tiles of kWidth features, the other side's of kOtherRows rows.
 template <class Factors_, int kWidth_, int kWarps_, int kOtherRows_>
@@ -323,7 +325,7 @@ AttentionTeams number_teams(const Args& a, const AttentionLaunch& shape, const T
   for (int i = 0; i < a.count; ++i) {
     const auto& p = a.items[i].problem;
     teams.states[i] = states;
-    states += 2 * p.samples * p.heads * p.most_queries;
+    states += attention_states(p);
     teams.tiles[i] = static_cast<int>(tiles_of(a.items[i]));
     total += count_of(a.items[i]) * teams.tiles[i];
     require(total < std::int64_t{1} << 31, Args::name, "{} tiles are too many for one call", total);

@@ -154,7 +154,6 @@ struct AttentionBackward {
     return work.pairs * (10.0 * items[0].problem.width() + 24.0 * items[0].problem.heads);
   }
 };
-static_assert(sizeof(AttentionBackward<double>) <= 4096, "what a CUDA kernel takes as arguments");
 
 /// Error unless the items are as many, and as alike, as the contract says.
 template <class Args>
@@ -260,12 +259,13 @@ AttentionChunks attention_dbias_chunks(const AttentionBackward<T>& args) {
 
 /// What a CUDA device keeps of each query and head of backward: two numbers.
 template <class T>
+std::int64_t attention_states(const AttentionProblem<T>& p) {
+  return 2 * p.samples * p.heads * p.most_queries;
+}
+template <class T>
 std::int64_t attention_states(const AttentionBackward<T>& args) {
   std::int64_t states = 0;
-  for (int i = 0; i < args.count; ++i) {
-    const AttentionProblem<T>& p = args.items[i].problem;
-    states += 2 * p.samples * p.heads * p.most_queries;
-  }
+  for (int i = 0; i < args.count; ++i) states += attention_states(args.items[i].problem);
   return states;
 }
 

@@ -64,13 +64,13 @@ struct RunningSoftmax {
     }
     T decay = 1;
     if (largest > maximum) {
-      decay = exp_of_shifted(maximum - largest);
+      decay = cpu::exp(maximum - largest);
       maximum = largest;
       sums *= decay;
     }
     const T shift = this->shift();
 #pragma omp simd
-    for (std::int64_t j = 0; j < padded; ++j) scores[j] = exp_of_shifted(scale * scores[j] - shift);
+    for (std::int64_t j = 0; j < padded; ++j) scores[j] = cpu::exp(scale * scores[j] - shift);
     Vector even = sums, odd = {};
     for (std::int64_t j = 0; j < padded; j += kPanel<T>) {
       even += *reinterpret_cast<const Vector*>(scores + j);
@@ -287,7 +287,7 @@ struct BackwardPart {
     const Sum own_shift = shift[i - begin], own_delta = delta[i - begin];
     if (p.dropout > 0) {
 #pragma omp simd
-      for (std::int64_t k = 0; k < padded; ++k) row[k] = exp_of_shifted(scale * row[k] - own_shift);
+      for (std::int64_t k = 0; k < padded; ++k) row[k] = cpu::exp(scale * row[k] - own_shift);
       for_each_mask(p, head.first_query + i, head.head, j, visible, [=](std::int64_t k, Sum mask) {
         drow[k] = factor * row[k] * (mask * drow[k] - own_delta);
         row[k] *= mask;
@@ -295,7 +295,7 @@ struct BackwardPart {
     } else {
 #pragma omp simd
       for (std::int64_t k = 0; k < padded; ++k) {
-        const Sum exponential = exp_of_shifted(scale * row[k] - own_shift);
+        const Sum exponential = cpu::exp(scale * row[k] - own_shift);
         row[k] = exponential;
         drow[k] = factor * exponential * (drow[k] - own_delta);
       }
@@ -307,9 +307,11 @@ struct BackwardPart {
   void add_products(std::int64_t first, std::int64_t rows, std::int64_t keys,
                     const BlockRows<Sum>& key) const {
     if constexpr (!std::is_same_v<T, Sum>) {
-      for (std::int64_t i = 0; i < rows * kAttentionKeys; ++i) {
-        probability[i] = as_factor<T>(probability[i]);
-        gradient[i] = as_factor<T>(gradient[i]);
+      for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t k = i * kAttentionKeys; k < i * kAttentionKeys + keys; ++k) {
+          probability[k] = as_factor<T>(probability[k]);
+          gradient[k] = as_factor<T>(gradient[k]);
+        }
       }
     }
     const std::int64_t at = (first - begin) * padded_width;

@@ -198,25 +198,6 @@ void pack_transposed(const BlockRows<T>& block, T* packed) {
   }
 }
 
-/// exp(x) for x that is not positive but for rounding: as cpu::exp, but 2^n is one factor. What is
-/// below -87.7 gives 0.
-[[gnu::always_inline]] inline float exp_of_shifted(float x) {
-  const float clamped = x < -88.0F ? -88.0F : x;
-  std::int32_t exponent;
-  const float n = cpu::round_to_int(clamped * 1.44269504F, exponent);
-  float r = clamped - n * 0.693359375F;
-  r = r - n * -2.12194440e-4F;
-  float p = 0.001392625083F;
-  p = p * r + 0.008363232884F;
-  p = p * r + 0.04166655421F;
-  p = p * r + 0.1666657667F;
-  p = p * r + 0.5F;
-  p = p * r + 1.0F;
-  p = p * r + 1.0F;
-  return p * std::bit_cast<float>(static_cast<std::uint32_t>(exponent + 127) << 23);
-}
-[[gnu::always_inline]] inline double exp_of_shifted(double x) { return std::exp(x); }
-
 /// Calls f(j, m) for the keys first <= first + j < first + count of query row r and head h, m being
 /// 0 for a dropped key and 1 / (1 - dropout) for a kept one. `first` is a multiple of 32.
 template <class T, class F>

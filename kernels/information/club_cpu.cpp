@@ -164,8 +164,7 @@ void backward_chunk(const ClubBackward<T>& a, std::int64_t begin, std::int64_t e
   mean_of(kClubSquares, variance);
   mean_of(kClubWeights, weight);
   mean_of(kClubWeightedMean, weighted_mean);
-  // One sample's bound is 0 whatever it is, which the terms of dy show but for their rounding.
-  const auto c = a.rows == 1 ? T{0} : static_cast<T>(a.scale * static_cast<double>(*a.cotangent));
+  const auto c = static_cast<T>(a.scale * static_cast<double>(*a.cotangent));
   T unwanted[kColumns];  // where what is null would be
   for (std::int64_t i = begin; i < end; ++i) {
     const std::int64_t at = i * a.width + first;
@@ -186,6 +185,11 @@ void backward_chunk(const ClubBackward<T>& a, std::int64_t begin, std::int64_t e
 
 template <class T>
 void backward(const ClubBackward<T>& a) {
+  if (a.rows == 1) {  // whose bound is 0 whatever it is; the terms show that but for their rounding
+    for (T* gradient : {a.dmu, a.dlogvar, a.dy})
+      if (gradient != nullptr) std::fill_n(gradient, a.width, T{0});
+    return;
+  }
   const auto chunk = a.logvar ? &backward_chunk<T, true> : &backward_chunk<T, false>;
   parallel_for(0, a.rows, rows_per_chunk(a.width, 16384),
                [&](std::int64_t begin, std::int64_t end) {

@@ -1,8 +1,4 @@
 // R_dec and R_inv in the forms that the paper leaves out, beside its own.
-#include <cmath>
-
-#include "models/evaluation/plot.h"
-#include "models/evaluation/statistics.h"
 #include "models/experiments/study_parts.h"
 
 namespace cmir {
@@ -54,26 +50,18 @@ StudyReport forms_study(const Config& config, const Dataset& dataset, const Stud
   columns.push_back({"wall ms/step", Best::none, 2});
   StudyReport report{.title = fmt::format("{}: forms of R_dec and R_inv", config.data.name),
                      .table = Table(columns)};
-  BarChart chart{.title = report.title, .y_label = metric + " (%)", .from_zero = false};
-  chart.series.resize(conditions.size());
   for (const auto& [name, results] : rows) {
     std::vector<Cell> cells{name};
-    chart.groups.push_back(name);
-    for (std::size_t c = 0; c < conditions.size(); ++c) {
-      const auto values = over_seeds(results, conditions[c].name, metric);
-      cells.push_back(cell_of(values));
-      chart.series[c].name = conditions[c].name;
-      chart.series[c].values.push_back(mean(values));
-      chart.series[c].errors.push_back(standard_deviation(values));
-    }
+    for (const Condition& condition : conditions)
+      cells.push_back(cell_of(over_seeds(results, condition.name, metric)));
     for (const char* probe : {"Z_inv environment MSE", "Z_inv chance MSE"})
       cells.push_back(cell_of(extra_over_seeds(results, probe)));
-    auto times = extra_over_seeds(results, "step milliseconds");
-    std::erase_if(times, [](double time) { return std::isnan(time); });
-    cells.push_back(cell_of(times));
+    cells.push_back(step_time(results));
     report.table.add_row(std::move(cells));
   }
   report.json = {{"rows", to_json(report.table)}, {"seeds", seeds_json(rows)}};
+  BarChart chart = bars_of(config, report.title, conditions, rows);
+  chart.from_zero = false;
   report.picture = svg(chart);
   return report;
 }

@@ -1,8 +1,4 @@
 // How modalities meet: concatenation, as in the paper, beside cross-modal attention.
-#include <cmath>
-
-#include "models/evaluation/plot.h"
-#include "models/evaluation/statistics.h"
 #include "models/experiments/study_parts.h"
 
 namespace cmir {
@@ -28,7 +24,6 @@ std::vector<Variant> variants_of(const Config& config) {
 
 StudyReport fusion_study(const Config& config, const Dataset& dataset,
                          const StudyOptions& options) {
-  const std::string metric = headline_metric(config);
   const auto conditions = plain_conditions(prepare_data(config, dataset).split);
   const Rows rows = run_variants(variants_of(config), conditions, dataset, options);
 
@@ -42,26 +37,19 @@ StudyReport fusion_study(const Config& config, const Dataset& dataset,
   columns.push_back({"wall ms/step", Best::none, 1});
   StudyReport report{.title = fmt::format("{}: how modalities meet", config.data.name),
                      .table = Table(columns)};
-  BarChart chart{.title = report.title, .y_label = metric + " (%)", .from_zero = false};
-  chart.series.resize(conditions.size());
   for (const auto& [name, results] : rows) {
     std::vector<Cell> cells{name};
-    chart.groups.push_back(name);
-    for (std::size_t c = 0; c < conditions.size(); ++c) {
+    for (const Condition& condition : conditions) {
       for (const Column& column : metric_columns(config))
-        cells.push_back(cell_of(over_seeds(results, conditions[c].name, column.header)));
-      const auto values = over_seeds(results, conditions[c].name, metric);
-      chart.series[c].name = conditions[c].name;
-      chart.series[c].values.push_back(mean(values));
-      chart.series[c].errors.push_back(standard_deviation(values));
+        cells.push_back(cell_of(over_seeds(results, condition.name, column.header)));
     }
     cells.emplace_back(static_cast<double>(results.front().parameters));
-    auto times = extra_over_seeds(results, "step milliseconds");
-    std::erase_if(times, [](double time) { return std::isnan(time); });
-    cells.push_back(cell_of(times));
+    cells.push_back(step_time(results));
     report.table.add_row(std::move(cells));
   }
   report.json = {{"rows", to_json(report.table)}, {"seeds", seeds_json(rows)}};
+  BarChart chart = bars_of(config, report.title, conditions, rows);
+  chart.from_zero = false;
   report.picture = svg(chart);
   return report;
 }

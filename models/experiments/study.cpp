@@ -82,25 +82,6 @@ Json significance(const Rows& rows, const std::string& a, const std::string& b,
           {"p", test.p}};
 }
 
-BarChart bars_of(const Config& config, const std::string& title,
-                 const std::vector<Condition>& conditions, const Rows& rows) {
-  const std::string metric = headline_metric(config);
-  BarChart chart;
-  chart.title = title;
-  chart.y_label = metric + " (%)";
-  for (const auto& [name, results] : rows) chart.groups.push_back(name);
-  for (const Condition& condition : conditions) {
-    BarSeries series{.name = condition.name};
-    for (const auto& [name, results] : rows) {
-      const auto values = over_seeds(results, condition.name, metric);
-      series.values.push_back(mean(values));
-      series.errors.push_back(standard_deviation(values));
-    }
-    chart.series.push_back(std::move(series));
-  }
-  return chart;
-}
-
 std::vector<Condition> conditions_of(const Config& config, const Dataset& dataset) {
   return plain_conditions(prepare_data(config, dataset).split);
 }

@@ -1,6 +1,8 @@
 #include "models/experiments/study_parts.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "models/evaluation/report.h"
@@ -49,6 +51,31 @@ std::vector<double> extra_over_seeds(const std::vector<TrialResult>& results,
 
 Cell cell_of(const std::vector<double>& values) {
   return Cell(mean(values), standard_deviation(values));
+}
+
+Cell step_time(const std::vector<TrialResult>& results) {
+  auto times = extra_over_seeds(results, "step milliseconds");
+  std::erase_if(times, [](double time) { return std::isnan(time); });
+  return cell_of(times);
+}
+
+BarChart bars_of(const Config& config, const std::string& title,
+                 const std::vector<Condition>& conditions, const Rows& rows) {
+  const std::string metric = headline_metric(config);
+  BarChart chart;
+  chart.title = title;
+  chart.y_label = metric + " (%)";
+  for (const auto& [name, results] : rows) chart.groups.push_back(name);
+  for (const Condition& condition : conditions) {
+    BarSeries series{.name = condition.name};
+    for (const auto& [name, results] : rows) {
+      const auto values = over_seeds(results, condition.name, metric);
+      series.values.push_back(mean(values));
+      series.errors.push_back(standard_deviation(values));
+    }
+    chart.series.push_back(std::move(series));
+  }
+  return chart;
 }
 
 Config with_framework(Config config, const std::string& framework) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "models/evaluation/metrics.h"
+#include "models/evaluation/plot.h"
 #include "models/experiments/study.h"
 #include "models/experiments/trial.h"
 #include "models/training/evaluate.h"
@@ -37,6 +38,13 @@ std::vector<double> extra_over_seeds(const std::vector<TrialResult>& results,
                                      const std::string& name);
 /// Mean and standard deviation.
 Cell cell_of(const std::vector<double>& values);
+
+/// Wall milliseconds of a step, of the seeds that were trained and not found done.
+Cell step_time(const std::vector<TrialResult>& results);
+
+/// The headline metric of each row under each condition.
+BarChart bars_of(const Config& config, const std::string& title,
+                 const std::vector<Condition>& conditions, const Rows& rows);
 
 /// Columns for the metrics of a configuration's family, in the paper's order.
 std::vector<Column> metric_columns(const Config& config, const std::string& suffix = "");

@@ -11,6 +11,7 @@
 #include "autograd/gradcheck.h"
 #include "autograd/precision.h"
 #include "autograd/rows.h"
+#include "tests/message_of.h"
 
 namespace cmir {
 namespace {
@@ -23,15 +24,6 @@ Tensor ints(const std::vector<std::int64_t>& values) {
 }
 Variable leaf(const Shape& shape, std::uint64_t seed) {
   return Variable(random_normal(shape, seed).to(DType::f32), true);
-}
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 /// The gradients of `inputs` for a random cotangent of `output`.
 std::vector<std::vector<double>> gradients_of(const Variable& output,

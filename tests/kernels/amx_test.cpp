@@ -84,11 +84,15 @@ TYPED_TEST(AmxTest, ProductsMatchLoops) {
       for (const bool transpose_b : {false, true}) {
         for (const auto& [alpha, add] : {std::pair{1.0F, false}, {-2.5F, false}, {1.5F, true}}) {
           Problem<TypeParam> p(s, transpose_a, transpose_b);
-          const std::int64_t stride = s.n;
+          const std::int64_t stride = s.n + 3;
           Guarded<float> c(normals(s.m * stride, 3));
           const std::vector<float> old(c.data(), c.data() + s.m * stride);
           p.multiply(alpha, add, c.data(), stride);
           p.check(alpha, add ? &old : nullptr, c.data(), stride);
+          for (std::int64_t i = 0; i < s.m; ++i) {
+            for (std::int64_t j = s.n; j < stride; ++j)
+              ASSERT_EQ(c[i * stride + j], old[i * stride + j]) << "wrote behind row " << i;
+          }
         }
       }
     }

@@ -1,6 +1,7 @@
 #include "kernels/matrix/linear_backward.h"
 
 #include "tests/kernels/kernel_test.h"
+#include "tests/kernels/outputs_test.h"
 #include "tests/kernels/schedules_test.h"
 
 namespace cmir::kernels {
@@ -100,7 +101,7 @@ TYPED_TEST(LinearReluGradientTest, SameBitsForAnyThreadCountAndSchedule) {
   expect_same_bits<T>([] {
     Problem<T> p(480, 15, 130, 25);
     p.run_both(true);
-    return p.dz.bits();
+    return joined(p.dz, p.dbias);
   });
 }
 
@@ -164,6 +165,18 @@ TYPED_TEST(LinearWeightGradientTest, MatchesTheFormula) {
         expect_close(dbias, sums, scale * (2 + rows), 2, where);
       }
     }
+  });
+}
+
+TYPED_TEST(LinearWeightGradientTest, SameBitsForAnyThreadCountAndSchedule) {
+  using T = TypeParam;
+  expect_same_bits<T>([] {
+    const std::int64_t rows = 480, in = 15, out = 130;
+    Guarded<T> dy(normals(rows * out, 1)), x(normals(rows * in, 2)), dweight(out * in), dbias(out);
+    Guarded<double> workspace(ActivationBackward<T>::workspace_size(rows, out));
+    run(test_device(), LinearWeightGradient<T>{dy.data(), x.data(), dweight.data(), dbias.data(),
+                                               workspace.data(), rows, in, out});
+    return joined(dweight, dbias);
   });
 }
 
