@@ -34,12 +34,12 @@ enum ClubMoment : int {
 inline constexpr int kClubChunkSums = 6;
 
 /// *value = scale N vCLUB (scale = 1 / N for the bound itself). Without logvar, w = 1: CLUBMean of
-/// the authors' code. CPU: terms are T about a number near the mean of a chunk of rows, summed in T
-/// over 8 rows, then in f64; the chunks' sums are moved to m and merged in order, in f64. CUDA: all
-/// in f64, by the threads of a block, then the chunks, in an order of the shape and alignment
-/// alone. For one row the value is 0. exp overflows where logvar < -88 (f32), on the CPU a square
-/// where y or mu is 1e19 from the mean. Bytes: 4 rows width sizeof(T) (y is read twice, on the CPU
-/// the second time from its cache), 3 without logvar. Operations: about 30 per element.
+/// the authors' code. CPU: terms are T about the mean of a chunk's first rows, summed in T over 16
+/// rows, then in f64; the chunks' sums are moved to m and merged in order, in f64. CUDA: all in
+/// f64, by the threads of a block, then the chunks, in an order of the shape and alignment alone.
+/// For one row the value is 0. exp overflows where logvar < -88 (f32), on the CPU a square where y
+/// or mu is 1e19 from the mean. Bytes: 3 rows width sizeof(T), 2 without logvar: one read of each.
+/// Operations: about 30 per element.
 template <class T>
 struct ClubForward {
   static constexpr std::string_view name = "club_forward";
@@ -60,7 +60,7 @@ struct ClubForward {
   static std::int64_t workspace(std::int64_t rows, std::int64_t width) {
     return std::max<std::int64_t>(1, chunk_count(0, rows, grain(rows))) * kClubChunkSums * width;
   }
-  double bytes() const { return (logvar ? 4.0 : 3.0) * rows * width * sizeof(T); }
+  double bytes() const { return (logvar ? 3.0 : 2.0) * rows * width * sizeof(T); }
   double operations() const { return 30.0 * rows * width; }
 };
 

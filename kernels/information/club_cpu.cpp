@@ -9,31 +9,28 @@ namespace cmir::kernels::CMIR_ISA {
 namespace {
 
 /// Columns that are walked down together: as many as a row has, mostly, so that memory is read in
-/// order. Rows whose terms are summed in T before they are added in f64. Rows between a term and
-/// what is fetched meanwhile.
-constexpr std::int64_t kColumns = 256, kRows = 8, kAhead = 4;
+/// order. Rows whose sums stay in registers, and whose terms are summed in T before they are added
+/// in f64. Rows between a term and what is fetched meanwhile, into the second-level cache (the
+/// locality given to __builtin_prefetch): the first has too few lines under way to fetch while exps
+/// are computed.
+constexpr std::int64_t kColumns = 256, kTogether = 4, kRows = 16, kAhead = 8;
+constexpr int kSecondLevel = 2;
 
 /// What a chunk of rows leaves of each feature: some number near its mean of y, and sums of y less
 /// that number, and of a^2, w, w b and w (a^2 - 2ab) about it.
 enum ChunkSum : int { kCentre, kY, kSquares, kWeights, kWeightedMean, kWeighted };
 static_assert(kWeighted + 1 == kClubChunkSums);
 
-/// Adds to the sums of `count` columns what kTogether rows have in them, from element `at` on.
-template <class T, bool kHasLogvar, int kTogether>
+/// Adds to the sums of `count` columns what kCount rows have in them, from element `at` on.
+template <class T, bool kHasLogvar, int kCount>
 void add_rows(const ClubForward<T>& a, std::int64_t at, std::int64_t count, const T* centre,
               T (&sums)[kClubChunkSums][kColumns]) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
   const std::int64_t width = a.width;
   const T *mu = a.mu + at, *y = a.y + at, *logvar = kHasLogvar ? a.logvar + at : nullptr;
-  for (std::int64_t k = 0; k < count; k += 64 / static_cast<std::int64_t>(sizeof(T))) {
-    for (int row = 0; row < kTogether; ++row) {
-      __builtin_prefetch(mu + (kAhead + row) * width + k);
-      if (kHasLogvar) __builtin_prefetch(logvar + (kAhead + row) * width + k);
-    }
-  }
-#pragma omp simd
-  for (std::int64_t k = 0; k < count; ++k) {
+  const auto add = [&](std::int64_t k) {
     T of_y = 0, squares = 0, weights = 0, weighted_mean = 0, weighted = 0;
-    for (int row = 0; row < kTogether; ++row) {
+    for (int row = 0; row < kCount; ++row) {
       const T w = kHasLogvar ? cpu::exp(-logvar[row * width + k]) : T{1};
       const T p = y[row * width + k] - centre[k], q = mu[row * width + k] - centre[k];
       of_y += p;
@@ -47,7 +44,19 @@ void add_rows(const ClubForward<T>& a, std::int64_t at, std::int64_t count, cons
     sums[kWeights][k] += weights;
     sums[kWeightedMean][k] += weighted_mean;
     sums[kWeighted][k] += weighted;
+  };
+  std::int64_t line = 0;
+  for (; line + kLine <= count; line += kLine) {
+    for (int row = 0; row < kCount; ++row) {
+      __builtin_prefetch(y + (kAhead + row) * width + line, 0, kSecondLevel);
+      __builtin_prefetch(mu + (kAhead + row) * width + line, 0, kSecondLevel);
+      if (kHasLogvar) __builtin_prefetch(logvar + (kAhead + row) * width + line, 0, kSecondLevel);
+    }
+#pragma omp simd
+    for (std::int64_t k = line; k < line + kLine; ++k) add(k);
   }
+#pragma omp simd
+  for (std::int64_t k = line; k < count; ++k) add(k);
 }
 
 /// Of columns [first, first + count) over a chunk, to out [kClubChunkSums, width].
@@ -55,21 +64,24 @@ template <class T, bool kHasLogvar>
 void sum_chunk(const ClubForward<T>& a, std::int64_t begin, std::int64_t end, std::int64_t first,
                std::int64_t count, double* out) {
   alignas(64) T centre[kColumns] = {};
-  for (std::int64_t i = begin; i < end; ++i) {
+  const std::int64_t first_rows = std::min(kRows, end - begin);
+  for (std::int64_t i = begin; i < begin + first_rows; ++i) {
     const T* y = a.y + i * a.width + first;
 #pragma omp simd
     for (std::int64_t k = 0; k < count; ++k) centre[k] += y[k];
   }
-  for (std::int64_t k = 0; k < count; ++k) centre[k] /= static_cast<T>(end - begin);
+  for (std::int64_t k = 0; k < count; ++k) centre[k] /= static_cast<T>(first_rows);
   for (int s = kCentre; s < kClubChunkSums; ++s) std::fill_n(out + s * a.width + first, count, 0.0);
   std::copy_n(centre, count, out + first);
   for (std::int64_t block = begin; block < end; block += kRows) {
     alignas(64) T sums[kClubChunkSums][kColumns] = {};
     const std::int64_t stop = std::min(block + kRows, end);
-    for (std::int64_t i = block; i < stop; i += 2) {  // in pairs, which halves the sums' traffic
-      const std::int64_t at = i * a.width + first;
-      const auto add = i + 1 < stop ? &add_rows<T, kHasLogvar, 2> : &add_rows<T, kHasLogvar, 1>;
-      add(a, at, count, centre, sums);
+    std::int64_t i = block;
+    for (; i + kTogether <= stop; i += kTogether) {
+      add_rows<T, kHasLogvar, kTogether>(a, i * a.width + first, count, centre, sums);
+    }
+    for (; i < stop; ++i) {
+      add_rows<T, kHasLogvar, 1>(a, i * a.width + first, count, centre, sums);
     }
     for (int s = kY; s < kClubChunkSums; ++s) {
       double* const total = out + s * a.width + first;
