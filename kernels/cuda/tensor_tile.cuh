@@ -57,9 +57,9 @@ struct Bf16Factors {
 /// number, and three products are summed, a b = a_high b_high + a_high b_low + a_low b_high, which
 /// errs by less than 2^-21 |a b|: a_low b_low up to 2^-22, the bits of low parts that the hardware
 /// does not read up to 2^-23 each (CUTLASS, example 27, "3xTF32"). Tensor cores cut off where they
-/// add; so they add up few products only, and plain additions those sums (kPlainSums; Ootomo and
-/// Yokota 2022, "Recovering single precision accuracy from tensor cores while surpassing the FP32
-/// theoretical peak performance"). A factor that rounds to an infinite TF32 number gives NaN.
+/// add (Fasi et al. 2021, "Numerical behavior of NVIDIA tensor cores"); so they add up few products
+/// only, and plain additions those sums (kPlainSums; Ootomo and Yokota 2022, "Recovering single
+/// precision accuracy from tensor cores ..."). A factor that rounds to an infinite one gives NaN.
 template <bool kSplit>
 struct Tf32Factors {
   using Element = float;

@@ -27,8 +27,9 @@ __device__ float shared_shift(const Exponents& rows, const Exponents& columns) {
     largest = fmaxf(largest, shift);
     smallest = fminf(smallest, shift);
   };
-  for (int i = lane(); i < kWarpRows; i += 32) include(rows.shifts[warp_row() + i]);
-  for (int j = lane(); j < kWarpColumns; j += 32) include(columns.shifts[warp_column() + j]);
+  for (int i = lane_of_warp(); i < kWarpRows; i += 32) include(rows.shifts[warp_row() + i]);
+  for (int j = lane_of_warp(); j < kWarpColumns; j += 32)
+    include(columns.shifts[warp_column() + j]);
   largest = warp_reduce(largest, Maximum{});
   smallest = warp_reduce(smallest, Minimum{});
   return largest - smallest <= kPairRange ? largest : std::numeric_limits<float>::quiet_NaN();
@@ -40,30 +41,29 @@ __device__ float shared_shift(const Exponents& rows, const Exponents& columns) {
 template <class T>
 __device__ void weigh(const Exponents& rows, const Exponents& columns, bool two_way, float scale,
                       WarpScores& scores) {
-  const auto exponential = [](float x) { return TileProduct<T>::exponential(x); };
   const float z = two_way ? shared_shift(rows, columns) : 0.0F;
   if (isnan(z)) {
     for_each_score([&](int m, int n, int e) {
       const int i = own_row(m, e / 2), j = own_column(n, e % 2);
       const float s = scale * scores[m][n][e];
-      scores[m][n][e] = scale * (rows.weights[i] * exponential(s - rows.shifts[i]) +
-                                 columns.weights[j] * exponential(s - columns.shifts[j]));
+      scores[m][n][e] = scale * (rows.weights[i] * exponential<T>(s - rows.shifts[i]) +
+                                 columns.weights[j] * exponential<T>(s - columns.shifts[j]));
     });
     return;
   }
   float of_columns[2 * kColumnTiles] = {};
   for (int c = 0; c < 2 * kColumnTiles && two_way; ++c) {
     const int j = own_column(c / 2, c % 2);
-    of_columns[c] = scale * columns.weights[j] * exponential(z - columns.shifts[j]);
+    of_columns[c] = scale * columns.weights[j] * exponential<T>(z - columns.shifts[j]);
   }
   for_constants<2 * kRowTiles>([&](auto r) {
     constexpr int m = r / 2, half = r % 2;
     const int i = own_row(m, half);
     const float shift = rows.shifts[i], weight = scale * rows.weights[i];
-    const float factor = two_way ? exponential(shift - z) : 0.0F;
+    const float factor = two_way ? exponential<T>(shift - z) : 0.0F;
     for_constants<2 * kColumnTiles>([&](auto c) {
       float& score = scores[m][c / 2][2 * half + c % 2];
-      score = exponential(scale * score - shift) * (weight + of_columns[c] * factor);
+      score = exponential<T>(scale * score - shift) * (weight + of_columns[c] * factor);
     });
   });
 }
@@ -98,7 +98,7 @@ __device__ void store_row(float* to, int end, const float (&scores)[kColumnTiles
 /// Rounded. Of two tiles, neighbouring lanes swap what makes four in a row of either, so that a
 /// quad of lanes writes 32 bytes at once. All lanes call.
 __device__ void store_row(BFloat16* to, int end, const float (&scores)[kColumnTiles][4], int half) {
-  const bool odd = lane() % 2 != 0;
+  const bool odd = lane_of_warp() % 2 != 0;
   for (int n = 0; n < kColumnTiles; n += 2) {
     const unsigned left = pack_bf16(scores[n][2 * half], scores[n][2 * half + 1]);
     const unsigned right = pack_bf16(scores[n + 1][2 * half], scores[n + 1][2 * half + 1]);

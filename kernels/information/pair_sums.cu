@@ -67,7 +67,7 @@ __device__ void leave_part(float shared, bool writes, int place,
     for (int i = 0; i < kCount; ++i) largest = fmaxf(largest, f(i));
     largest = reduce_lanes<kFirst, kLast>(largest, Maximum{});
     for (int i = 0; i < kCount; ++i) {
-      sum += TileProduct<T>::exponential(f(i) - finite_or_zero(largest));
+      sum += exponential<T>(f(i) - finite_or_zero(largest));
     }
   } else {
     for (int i = 0; i < kCount; ++i) sum += f(i);
@@ -85,19 +85,20 @@ __device__ void leave_parts(WarpScores& scores, bool columns, const Parts& parts
   if (!isnan(shared)) {
     for_each_score([&](int m, int n, int e) {
       float& score = scores[m][n][e];
-      score = TileProduct<T>::exponential(score - shared);
+      score = exponential<T>(score - shared);
     });
   }
   for_constants<2 * kRowTiles>([&](auto r) {
     constexpr int m = r / 2, half = r % 2;
     leave_part<T, 2 * kColumnTiles, 1, 2>(
-        shared, lane() % 4 == 0, warp() % kAcross * kTile + own_row(m, half), parts.row_largest,
-        parts.row_sum, [&](int i) { return scores[m][i / 2][2 * half + i % 2]; });
+        shared, lane_of_warp() % 4 == 0, warp() % kAcross * kTile + own_row(m, half),
+        parts.row_largest, parts.row_sum,
+        [&](int i) { return scores[m][i / 2][2 * half + i % 2]; });
   });
   if (!columns) return;
   for_constants<2 * kColumnTiles>([&](auto c) {
     constexpr int n = c / 2, odd = c % 2;
-    leave_part<T, 2 * kRowTiles, 4, 16>(shared, lane() / 4 == 0,
+    leave_part<T, 2 * kRowTiles, 4, 16>(shared, lane_of_warp() / 4 == 0,
                                         warp() / kAcross * kTile + own_column(n, odd),
                                         parts.column_largest, parts.column_sum,
                                         [&](int i) { return scores[i / 2][n][i % 2 * 2 + odd]; });

@@ -2,16 +2,14 @@
 // against 128 of b, by the 8 warps of a block.
 //
 // Factors come to shared memory in chunks of 128 bytes a row, by copies of 16 bytes that run while
-// the chunk before is multiplied. Where rows are no multiple of 16 bytes, by plain loads. An mma
-// takes 32 bytes of a row, and ldmatrix gives the lanes their parts of them, by 32 bits, whether
-// these are two bf16 or one f32: so what differs between the two is TileProduct alone.
-// kernels/cuda/ptx.h has the layouts.
+// the chunk before is multiplied (kernels/cuda/tensor_tile.cuh). Where rows are no multiple of 16
+// bytes, by plain loads.
 #pragma once
 
 #include <limits>
 #include <type_traits>
 
-#include "kernels/cuda/ptx.h"
+#include "kernels/cuda/tensor_tile.cuh"
 #include "kernels/information/pairs.h"
 
 namespace cmir::kernels::CMIR_DEVICE {
@@ -24,59 +22,15 @@ template <class T>
 inline constexpr int kPairBlocks = std::is_same_v<T, BFloat16> ? 2 : 1;
 inline constexpr int kTile = static_cast<int>(kPairTile);
 
-/// What an mma does with 32 bytes of 16 rows (Left) and of 8 (Right), given as ldmatrix has them.
 template <class T>
-struct TileProduct;
+using PairFactors =
+    std::conditional_t<std::is_same_v<T, BFloat16>, Bf16Factors, Tf32Factors</*kSplit=*/true>>;
 
-template <>
-struct TileProduct<BFloat16> {
-  using Left = unsigned[4];
-  using Right = unsigned[2];
-
-  template <int N>
-  __device__ static void take(const unsigned (&from)[N], unsigned (&to)[N]) {
-    for (int r = 0; r < N; ++r) to[r] = from[r];
-  }
-  __device__ static void add(float (&sums)[4], const Left& a, const Right& b) {
-    mma_m16n8k16_bf16(sums, a, b);
-  }
-  __device__ static float exponential(float x) { return __expf(x); }
-};
-
-/// An f32 product from three of TF32. With x = high + low, where high is x rounded to TF32's 11
-/// digits, a b is high high + high low + low high but for 2^-21 |a b|: low low, up to 2^-22, and of
-/// each low the digit, if any, beyond the 11 that the hardware reads, up to 2^-23 (NVIDIA CUTLASS,
-/// example 27, "3xTF32"; Ootomo, Yokota: "Recovering single precision accuracy from tensor cores
-/// while surpassing the FP32 theoretical peak performance", 2022). Tensor cores cut off where they
-/// add (Fasi, Higham, Mikaitis, Pranesh: "Numerical behavior of NVIDIA tensor cores", 2021); so, as
-/// Ootomo and Yokota have it, they add up the products of 8 features only, and a plain f32 addition
-/// those sums.
-template <>
-struct TileProduct<float> {
-  template <int N>
-  struct Split {
-    unsigned high[N], low[N];
-  };
-  using Left = Split<4>;
-  using Right = Split<2>;
-
-  template <int N>
-  __device__ static void take(const unsigned (&from)[N], Split<N>& to) {
-    for (int r = 0; r < N; ++r) {
-      const float value = __uint_as_float(from[r]);
-      to.high[r] = to_tf32(value);
-      to.low[r] = __float_as_uint(value - __uint_as_float(to.high[r]));
-    }
-  }
-  __device__ static void add(float (&sums)[4], const Left& a, const Right& b) {
-    float part[4] = {};
-    mma_m16n8k8_tf32(part, a.low, b.high);
-    mma_m16n8k8_tf32(part, a.high, b.low);
-    mma_m16n8k8_tf32(part, a.high, b.high);
-    for (int e = 0; e < 4; ++e) sums[e] += part[e];
-  }
-  __device__ static float exponential(float x) { return expf(x); }
-};
+/// In bf16 the scores' own rounding hides what __expf is off by.
+template <class T>
+__device__ float exponential(float x) {
+  return std::is_same_v<T, BFloat16> ? __expf(x) : expf(x);
+}
 
 // ---- Which scores a thread has. A warp has 64 x 32 of the tile's: 2 x 4 warps.
 
@@ -85,16 +39,15 @@ inline constexpr int kRowTiles = kWarpRows / 16, kColumnTiles = kWarpColumns / 8
 inline constexpr int kAcross = kTile / kWarpColumns, kDown = kTile / kWarpRows;
 using WarpScores = float[kRowTiles][kColumnTiles][4];
 
-__device__ inline int lane() { return static_cast<int>(threadIdx.x) % 32; }
 __device__ inline int warp() { return static_cast<int>(threadIdx.x) / 32; }
 __device__ inline int warp_row() { return warp() / kAcross * kWarpRows; }
 __device__ inline int warp_column() { return warp() % kAcross * kWarpColumns; }
 /// Where in the tile the thread's scores are: [m][.][2 half + .] and [.][n][odd + .].
 __device__ inline int own_row(int m, int half) {
-  return warp_row() + 16 * m + lane() / 4 + 8 * half;
+  return warp_row() + 16 * m + lane_of_warp() / 4 + 8 * half;
 }
 __device__ inline int own_column(int n, int odd) {
-  return warp_column() + 8 * n + lane() % 4 * 2 + odd;
+  return warp_column() + 8 * n + lane_of_warp() % 4 * 2 + odd;
 }
 
 /// f(std::integral_constant<int, q>) for q = 0 .. kCount - 1: indices that the compiler knows keep
@@ -171,23 +124,24 @@ __device__ void load_chunk(const SharedPointer<T>& chunk, const Factor<T>& from,
 template <class T>
 __device__ void add_scores(const SharedPointer<T>& a, const SharedPointer<T>& b, int depth,
                            WarpScores& scores) {
-  using Product = TileProduct<T>;
+  using Factors = PairFactors<T>;
   constexpr int unit = kVectorSize<T>;
   for (int k = 0; k < depth; k += 2 * unit) {
-    typename Product::Right right[kColumnTiles];
+    typename Factors::Right right[kColumnTiles];
     for (int n = 0; n < kColumnTiles; n += 2) {
       unsigned x[4];
-      ldmatrix(x, b + chunk_place<T>(warp_column() + 8 * n + lane() % 8 + lane() / 16 * 8,
-                                     k + lane() / 8 % 2 * unit));
-      Product::take({x[0], x[1]}, right[n]);
-      Product::take({x[2], x[3]}, right[n + 1]);
+      ldmatrix(x, b + chunk_place<T>(
+                          warp_column() + 8 * n + lane_of_warp() % 8 + lane_of_warp() / 16 * 8,
+                          k + lane_of_warp() / 8 % 2 * unit));
+      right[n] = Factors::right(x[0], x[1]);
+      right[n + 1] = Factors::right(x[2], x[3]);
     }
     for (int m = 0; m < kRowTiles; ++m) {
       unsigned x[4];
-      ldmatrix(x, a + chunk_place<T>(warp_row() + 16 * m + lane() % 16, k + lane() / 16 * unit));
-      typename Product::Left left;
-      Product::take(x, left);
-      for (int n = 0; n < kColumnTiles; ++n) Product::add(scores[m][n], left, right[n]);
+      ldmatrix(x, a + chunk_place<T>(warp_row() + 16 * m + lane_of_warp() % 16,
+                                     k + lane_of_warp() / 16 * unit));
+      const auto left = Factors::left(x);
+      for (int n = 0; n < kColumnTiles; ++n) add_product<Factors>(scores[m][n], left, right[n]);
     }
   }
 }
