@@ -19,7 +19,8 @@ struct Centred {
     if (a.logvar != nullptr) logvar = load_vector<float, N>(a.logvar + at);
     for (int n = 0; n < N; ++n) {
       const double of_column = centre(column + n);
-      w[n] = static_cast<double>(expf(-logvar[n]));
+      // A single row's terms are 0, also where exp overflows.
+      w[n] = a.rows == 1 ? 0.0 : static_cast<double>(expf(-logvar[n]));
       p[n] = static_cast<double>(y[n]) - of_column;
       q[n] = static_cast<double>(mu[n]) - of_column;
     }

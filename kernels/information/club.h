@@ -66,8 +66,8 @@ struct ClubForward {
 
 /// With c = cotangent scale: dmu = c w a, dlogvar = c w (a^2 - 2ab - v) / 2, and as y also moves m
 /// and v, dy = c (w (b - a) + (a sum_i w - sum_i w b) / N). Each may be null. On the CPU in T per
-/// element, with m in two parts of T, on CUDA in f64; for one row all are 0 (CUDA: but for
-/// rounding). Bytes: up to 6 rows width sizeof(T). Operations: about 40 per element.
+/// element, with m in two parts of T, on CUDA in f64; for one row all are 0. Bytes: up to 6 rows
+/// width sizeof(T). Operations: about 40 per element.
 template <class T>
 struct ClubBackward {
   static constexpr std::string_view name = "club_backward";

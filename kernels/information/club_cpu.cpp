@@ -144,7 +144,8 @@ void forward(const ClubForward<T>& a) {
                                                       moments[kClubWeights * a.width + k] /
                                                       static_cast<double>(a.rows);
   }
-  *a.value = static_cast<T>(-0.5 * a.scale * sum);
+  // One row has no other: its terms cancel but for rounding, and for weights that are infinite.
+  *a.value = a.rows == 1 ? T{0} : static_cast<T>(-0.5 * a.scale * sum);
 }
 
 /// Means of columns in two parts of T: an element less both loses nothing to the mean's size.
