@@ -99,6 +99,26 @@ struct ParametersChunk {
   }
 };
 
+/// dgamma and dbeta from the chunks', which lie side by side.
+template <class T>
+struct ParametersTotal {
+  using Sum = T;
+  static constexpr int kSums = 1;
+  LayerNormBackward<T> a;
+
+  template <int N>
+  __device__ void add(std::int64_t chunk, std::int64_t column, T (&sums)[N]) const {
+    for (int k = 0; k < N; ++k) sums[k] += a.workspace[chunk * 2 * a.width + column + k];
+  }
+  template <int N>
+  __device__ void store(std::int64_t, std::int64_t column, const T (&sums)[N]) const {
+    for (int k = 0; k < N; ++k) {
+      const std::int64_t at = column + k;
+      (at < a.width ? a.dgamma[at] : a.dbeta[at - a.width]) = sums[k];
+    }
+  }
+};
+
 template <class T>
 struct InputRow {
   LayerNormBackward<T> a;
@@ -137,8 +157,8 @@ void backward(const LayerNormBackward<T>& a) {
   if (chunks > 0) {
     launch_columns(ParametersChunk<T>{a}, a.rows, a.width, grain, are_vector_aligned(a.x, a.dy));
   }
-  launch_column_totals(a.workspace, a.dgamma, T{1}, chunks, a.width, 2 * a.width);
-  launch_column_totals(a.workspace + a.width, a.dbeta, T{1}, chunks, a.width, 2 * a.width);
+  launch_columns(ParametersTotal<T>{a}, chunks, 2 * a.width, std::max<std::int64_t>(1, chunks),
+                 false);
   launch_rows(InputRow<T>{a}, a.rows, a.width,
               are_vector_aligned(a.x, a.gamma, a.dy, a.dx, a.arrived));
 }

@@ -76,6 +76,7 @@ struct History {
   std::mutex lock;
   std::set<std::string> kernels;
   std::string last;
+  std::uint64_t launches = 0;
 };
 History& history() {
   static History kernels;
@@ -413,6 +414,7 @@ void run_grid(const void* kernel, dim3 blocks, dim3 block, std::size_t shared_by
   {
     const std::lock_guard history_guard(history().lock);
     history().last = grid.kernel;
+    ++history().launches;
     history().kernels.emplace(base_name(grid.kernel));
   }
   struct Running {
@@ -443,6 +445,11 @@ void run_grid(const void* kernel, dim3 blocks, dim3 block, std::size_t shared_by
 std::set<std::string> kernels_run() {
   const std::lock_guard guard(history().lock);
   return history().kernels;
+}
+
+std::uint64_t launches() {
+  const std::lock_guard guard(history().lock);
+  return history().launches;
 }
 
 std::string last_kernel() {

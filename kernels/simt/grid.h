@@ -41,6 +41,8 @@ void run_grid(const void* kernel, dim3 grid, dim3 block, std::size_t shared_byte
 
 /// Names, without template arguments, of the kernels launched so far in this process.
 std::set<std::string> kernels_run();
+/// How many launches there were.
+std::uint64_t launches();
 /// The kernel launched last: "reduce_rows<float>".
 std::string last_kernel();
 

@@ -14,6 +14,7 @@
 #include "autograd/rows.h"
 #include "core/error.h"
 #include "core/graph.h"
+#include "kernels/simt/grid.h"
 #include "models/networks/attention_maps.h"
 #include "tests/kernels/cpu_on_simt.h"
 #include "tests/message_of.h"
@@ -368,6 +369,34 @@ TEST(RecordedCalls, OfOneMoreLayer) {
   const Calls six_pairs = calls_of_fusion(2), six_pairs_more = calls_of_fusion(3);
   EXPECT_EQ(six_pairs_more.first - six_pairs.first, 43U);
   EXPECT_EQ(six_pairs_more.second - six_pairs.second, 102U);
+}
+
+/// Launches of our kernels in a forward pass through CUDA's kernels, and in the backward pass;
+/// matrix products are the BLAS's and not among them.
+Calls launches_of_transformer(std::int64_t layers) {
+  ParameterStore store(3, DType::f32, kSimt);
+  const Transformer transformer(store, "t",
+                                {.width = 4,
+                                 .layers = layers,
+                                 .heads = 2,
+                                 .feed_forward = 5,
+                                 .dropout = 0.1,
+                                 .attention_dropout = 0.1,
+                                 .pre_norm = true});
+  const Variable x(random_normal({5, 4}, 5).to(DType::f32).to(kSimt), true);
+  DropoutSites sites({.seed = 1}, 0, true);
+  const std::uint64_t begin = kernels::simt::launches();
+  const Variable y = transformer(x, offsets_of(3, 2), sites);
+  const std::uint64_t middle = kernels::simt::launches();
+  backward(y, {.seed = Tensor::full(y.shape(), 1, DType::f32, kSimt)});
+  return {middle - begin, kernels::simt::launches() - middle};
+}
+
+/// The figures of docs/devices.md.
+TEST(CudaKernels, LaunchesOfOneMoreTransformerLayer) {
+  const Calls two = launches_of_transformer(2), three = launches_of_transformer(3);
+  EXPECT_EQ(three.first - two.first, 6U);
+  EXPECT_EQ(three.second - two.second, 14U);
 }
 
 TEST(Crossmodal, LearnsThreeSamples) {
