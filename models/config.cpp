@@ -1,5 +1,7 @@
 #include "models/config.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <set>
 
@@ -42,9 +44,13 @@ void validate_fusion(const Config& config, std::size_t reaching) {
           "model.fusion = \"crossmodal\" fuses every modality with every other; leave fuse_into "
           "empty");
   require(reaching >= 2, "config", "model.fusion = \"crossmodal\" needs two modalities or more");
+  std::vector<std::int64_t> divisors;
+  for (std::int64_t heads = 1; heads <= std::min<std::int64_t>(model.shared_width, 16); ++heads) {
+    if (model.shared_width % heads == 0) divisors.push_back(heads);
+  }
   require(model.shared_width % model.fusion_heads == 0, "config",
-          "model.fusion_heads = {} do not divide model.shared_width = {}", model.fusion_heads,
-          model.shared_width);
+          "model.fusion_heads = {} do not divide model.shared_width = {}; use one of {}",
+          model.fusion_heads, model.shared_width, fmt::join(divisors, ", "));
 }
 
 }  // namespace

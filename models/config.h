@@ -71,7 +71,7 @@ struct ModelConfig {
   double dropout = 0.0;
   double representation_dropout = 0.0;
   std::string fusion = "concat";
-  std::string fusion_place = "after";
+  std::string fusion_place = "before";
   std::int64_t fusion_layers = 5;
   std::int64_t fusion_heads = 5;
   std::int64_t fusion_feed_forward = 0;

@@ -1,5 +1,6 @@
 // How modalities meet: concatenation, as in the paper, beside cross-modal attention.
 #include "models/experiments/study_parts.h"
+#include "models/networks/crossmodal.h"
 
 namespace cmir {
 namespace {
@@ -24,7 +25,9 @@ std::vector<Variant> variants_of(const Config& config) {
 
 StudyReport fusion_study(const Config& config, const Dataset& dataset,
                          const StudyOptions& options) {
-  const auto conditions = plain_conditions(prepare_data(config, dataset).split);
+  const PreparedData prepared = prepare_data(config, dataset);
+  require_time_steps(prepared.modalities);  // before the first of the trials is trained
+  const auto conditions = plain_conditions(prepared.split);
   const Rows rows = run_variants(variants_of(config), conditions, dataset, options);
 
   std::vector<Column> columns{{"model"}};

@@ -20,6 +20,7 @@ AttentionMapScope::~AttentionMapScope() { current = previous_; }
 void AttentionMapScope::note(const std::string& layer, const Variable& query, const Variable& key,
                              std::int64_t heads) {
   if (current == nullptr) return;
+  if (query.shape().rows() == 0 || key.shape().rows() == 0) return;  // nothing is looked at
   const NoGradScope no_grad;
   current->maps_.push_back(
       {layer, attention_probabilities(query, key, heads).value().to(Device{})});

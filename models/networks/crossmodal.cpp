@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "autograd/attention.h"
 #include "autograd/elementwise.h"
@@ -44,16 +45,20 @@ CrossmodalLayer::CrossmodalLayer(ParameterStore& store, const std::string& prefi
   make(store, prefix, "cross_attn", !first);
 }
 
-CrossmodalFusion::CrossmodalFusion(ParameterStore& store, const ModelConfig& config,
-                                   const std::vector<ModalityInfo>& modalities)
-    : config_(config) {
-  const std::int64_t width = config.shared_width;
-  const auto others = static_cast<std::int64_t>(modalities.size()) - 1;
+void require_time_steps(const std::vector<ModalityInfo>& modalities) {
   require(
       std::ranges::any_of(modalities, [](const auto& m) { return m.kind != InputKind::vector; }),
       "model",
       "model.fusion = \"crossmodal\" attends over time, but every modality is one vector per "
       "sample; use concat, or features with time steps");
+}
+
+CrossmodalFusion::CrossmodalFusion(ParameterStore& store, const ModelConfig& config,
+                                   const std::vector<ModalityInfo>& modalities)
+    : config_(config) {
+  const std::int64_t width = config.shared_width;
+  const auto others = static_cast<std::int64_t>(modalities.size()) - 1;
+  require_time_steps(modalities);
   for (const ModalityInfo& info : modalities) {
     const std::string prefix = "crossmodal." + info.name;
     Modality modality{.norm = LayerNorm(store, prefix + ".norm", width)};
@@ -82,6 +87,8 @@ CrossmodalFusion::CrossmodalFusion(ParameterStore& store, const ModelConfig& con
 
 const Tensor& CrossmodalFusion::one_row_offsets(std::int64_t samples, std::int64_t padding,
                                                 Device device) const {
+  static std::mutex lock;  // two threads may predict with one model
+  const std::lock_guard guard(lock);
   const auto [place, made] = one_row_offsets_.try_emplace({samples, padding});
   if (made) {
     place->second = one_row_each(samples, padding);

@@ -28,6 +28,9 @@ struct CrossmodalLayer : TransformerBlock {
                   const TransformerOptions& layer_options, bool first);
 };
 
+/// Error (usage) where all modalities are vectors: softmax over one key is 1 whatever the query.
+void require_time_steps(const std::vector<ModalityInfo>& modalities);
+
 /// M modalities have M (M - 1) pairs of a target and a source: in the order of the targets, and for
 /// each in that of its sources. Each pair has `model.fusion_layers` layers of its own, and ends
 /// with a LayerNorm. All pairs attend in one call per layer. A source without rows in a sample
@@ -37,7 +40,7 @@ class CrossmodalFusion {
  public:
   /// Parameters: crossmodal.TARGET.SOURCE.layers.0..., .norm; of each modality crossmodal.M.norm
   /// and, where learned, .positions.weight; with fusion_place = "before" also .projection. Error:
-  /// all modalities are vectors (softmax over one key is 1 whatever the query).
+  /// as require_time_steps().
   CrossmodalFusion(ParameterStore& store, const ModelConfig& config,
                    const std::vector<ModalityInfo>& modalities);
 
