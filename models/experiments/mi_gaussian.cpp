@@ -92,34 +92,39 @@ std::vector<Accuracy> run(const NamedEstimator& named, bool cubic, const MiGauss
 }
 
 Table table_of(const MiGaussianOptions& options) {
-  std::vector<Column> columns = {{"estimator"}, {"pairs"}};
+  std::vector<Column> columns = {{"estimator"}, {"pairs"}, {"of it"}};
   for (const double nats : options.nats)
     columns.push_back({fmt::format("{:g} nats", nats), Best::none, 2});
-  for (const double nats : options.nats)
-    columns.push_back({fmt::format("RMSE at {:g}", nats), Best::lowest, 2});
   return Table(std::move(columns));
 }
 
 void add_results(const std::string& estimator, const std::string& pairs,
                  const MiGaussianOptions& options, const std::vector<Accuracy>& accuracies,
                  StudyReport& report, LineChart& chart) {
-  std::vector<Cell> cells = {estimator, pairs};
+  std::vector<Cell> means{estimator, pairs, "estimate"}, biases{estimator, pairs, "bias"},
+      variances{estimator, pairs, "variance"}, errors{estimator, pairs, "mean squared error"};
   Series line{.name = estimator + ", " + pairs, .x = options.nats};
   for (std::size_t k = 0; k < accuracies.size(); ++k) {
     const Accuracy& a = accuracies[k];
-    cells.emplace_back(a.mean, a.deviation);
+    const double bias = a.mean - options.nats[k], variance = a.deviation * a.deviation,
+                 squared_error = a.error * a.error;
+    means.emplace_back(a.mean);
+    biases.emplace_back(bias);
+    variances.emplace_back(variance);
+    errors.emplace_back(squared_error);
     line.y.push_back(a.mean);
     line.error.push_back(a.deviation);
     report.json["estimates"].push_back({{"estimator", estimator},
                                         {"pairs", pairs},
                                         {"nats", options.nats[k]},
                                         {"mean", a.mean},
-                                        {"bias", a.mean - options.nats[k]},
-                                        {"variance", a.deviation * a.deviation},
-                                        {"mse", a.error * a.error}});
+                                        {"bias", bias},
+                                        {"variance", variance},
+                                        {"mse", squared_error}});
   }
-  for (const Accuracy& a : accuracies) cells.emplace_back(a.error);
-  report.table.add_row(std::move(cells));
+  for (std::vector<Cell>* row : {&means, &biases, &variances, &errors})
+    report.table.add_row(std::move(*row));
+  report.table.add_rule();
   chart.series.push_back(std::move(line));
 }
 
@@ -130,8 +135,8 @@ StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
     require(nats >= 0, "mi-gaussian", "mutual information is not negative, got {} nats", nats);
   }
   StudyReport report{.title =
-                         "mutual information of Gaussian pairs: estimate ± deviation, and its "
-                         "root mean squared error, in nats",
+                         "mutual information of Gaussian pairs: estimates, their bias, variance "
+                         "and mean squared error, in nats",
                      .table = table_of(options),
                      .json = {{"estimates", Json::array()}}};
   LineChart chart{.title = report.title, .x_label = "mutual information", .y_label = "estimate"};
@@ -148,7 +153,6 @@ StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
       });
       add_results(named.name, cubic ? "cubic" : "linear", options, accuracies, report, chart);
     }
-    report.table.add_rule();
   }
   chart.series.push_back({.name = "truth", .x = options.nats, .y = options.nats});
   report.picture = svg(chart);
