@@ -69,7 +69,7 @@ Variable unit_rows(const Variable& x) { return apply_op(UnitRows{}, {x}); }
 
 std::vector<Variable> pair_inputs(std::string_view op, const Variable& a, const Variable& b,
                                   const CriticOptions& options) {
-  require(options.temperature > 0 && std::isfinite(1 / options.temperature), op,
+  require(options.temperature > 0 && std::isfinite(static_cast<float>(1 / options.temperature)), op,
           "temperature must be positive, got {}", options.temperature);
   std::vector<Variable> inputs{a, b};
   if (options.critic == Critic::cosine) inputs = {unit_rows(a), unit_rows(b)};

@@ -1,4 +1,5 @@
 // R_dec and R_inv in the forms that the paper leaves out, beside its own.
+#include "core/error.h"
 #include "models/experiments/study_parts.h"
 
 namespace cmir {
@@ -33,6 +34,11 @@ std::vector<Variant> variants_of(const Config& config) {
 }  // namespace
 
 StudyReport forms_study(const Config& config, const Dataset& dataset, const StudyOptions& options) {
+  require_probed_environments(config);
+  require(config.loss.lambda_decorrelation > 0 && config.loss.lambda_invariance > 0, "experiment",
+          "compares forms at 1, 10 and 100 times the weights of the configuration, which must be "
+          "above 0: loss.lambda_decorrelation = {}, loss.lambda_invariance = {}",
+          config.loss.lambda_decorrelation, config.loss.lambda_invariance);
   const std::string metric = headline_metric(config);
   auto conditions = plain_conditions(prepare_data(config, dataset).split);
   NoiseConfig noise = config.noise;

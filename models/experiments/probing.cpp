@@ -102,6 +102,12 @@ double explained(const Tensor& features, const PreparedData& data, const Probed&
 
 }  // namespace
 
+void require_probed_environments(const Config& config) {
+  require(config.loss.environments >= 1, "experiment",
+          "probes tell virtual environments apart: set loss.environments to 1 or more, not {}",
+          config.loss.environments);
+}
+
 Values probe_representations(const Trial&, const Model& model, const PreparedData& data) {
   const Probed probed = environments_of(model, data);
   const auto clean = represent(model, data, probed.indices);
@@ -126,6 +132,7 @@ Values probe_representations(const Trial&, const Model& model, const PreparedDat
 
 StudyReport probing_study(const Config& config, const Dataset& dataset,
                           const StudyOptions& options) {
+  require_probed_environments(config);
   const Config full = with_framework(config, "cmir");
   const Rows rows = run_variants({{"CmIR", full}}, {{.name = "test"}}, dataset, options,
                                  {.analyse = probe_representations});

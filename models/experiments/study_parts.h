@@ -61,6 +61,8 @@ Json seeds_json(const Rows& rows);
 /// What probes read off Z_inv and Z_spu: "Z_inv environment MSE", "Z_inv chance MSE", "Z_inv Acc2",
 /// ... For TrialRunOptions::analyse.
 Values probe_representations(const Trial& trial, const Model& model, const PreparedData& data);
+/// Error (usage) where there is no virtual environment to tell from the sample itself.
+void require_probed_environments(const Config& config);
 
 /// The forms of R_dec and R_inv side by side.
 StudyReport forms_study(const Config& config, const Dataset& dataset, const StudyOptions& options);

@@ -368,11 +368,13 @@ class Trainer {
     const std::string parameter = first_non_finite_parameter(*model_);
     fail(ErrorKind::numeric, "train",
          "{} in batch {} of epoch {} (first sample '{}'); {}. The last checkpoint is kept. Try a "
-         "smaller "
-         "optimizer.learning_rate, or optimizer.gradient_clip",
+         "smaller {}",
          what, state_.position + 1, state_.epoch + 1, data_.dataset.ids[steps_under_way_.front()],
          parameter.empty() ? "all parameters are finite"
-                           : fmt::format("parameter '{}' is not finite", parameter));
+                           : fmt::format("parameter '{}' is not finite", parameter),
+         parameter.starts_with("estimator.")
+             ? "loss.estimator_learning_rate"
+             : "optimizer.learning_rate, or optimizer.gradient_clip");
   }
 
   void end_epoch() {
