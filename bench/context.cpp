@@ -6,7 +6,7 @@
 #include <fstream>
 #include <string>
 
-#include "bench/commit.h"
+#include "commit.h"
 #include "core/cuda/runtime.h"
 #include "core/parallel.h"
 #include "kernels/kernel.h"

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "commit.h"
 #include "core/error.h"
 #include "models/experiments/trial.h"
 #include "models/training/interrupt.h"
@@ -38,6 +39,8 @@ int main(int argc, char** argv) {
       "CmIR: causal modality-invariant representations, trained end to end without a framework");
   app.require_subcommand(1);
   app.footer(kFooter);
+  app.set_version_flag("--version", fmt::format("cmir {}, commit {}", CMIR_VERSION, kCommit),
+                       "print the version and the commit");
   cmir::tools::add_train(app);
   cmir::tools::add_eval(app);
   cmir::tools::add_predict(app);

@@ -10,6 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -175,6 +176,7 @@ TEST_F(Commands, Gradcheck) {
 TEST_F(Commands, Help) {
   EXPECT_THAT(output({"--help"}), HasSubstr("exit codes: 0 done, 2 wrong usage"));
   EXPECT_THAT(output({"train", "--help"}), HasSubstr("--checkpoint-steps"));
+  EXPECT_THAT(output({"--version"}), ContainsRegex("^cmir [0-9.]+, commit .+"));
 }
 
 TEST_F(Commands, WrongUsageSaysWhatIsAllowed) {
