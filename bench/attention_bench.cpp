@@ -155,7 +155,21 @@ void copy_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, Results& e) {
   }
 }
 
-/// The same head written out.
+/// Drops what the kernel drops of a head's probabilities (attention.h has the draws).
+template <class T>
+void drop_out(const Data<T>& d, std::int64_t q0, std::vector<float>& probabilities) {
+  const AttentionProblem<T>& p = d.problem;
+  if (p.dropout == 0) return;
+  for (std::int64_t i = 0; i < d.queries; ++i) {
+    const std::int64_t row = q0 / d.total + i, head = q0 % d.total / d.width;
+    for (std::int64_t j = 0; j < d.keys; ++j) {
+      const bool dropped = p.stream.uniform(((row * d.heads + head) << 24) + j) < p.dropout;
+      probabilities[i * d.keys + j] *= dropped ? 0 : 1 / (1 - p.dropout);
+    }
+  }
+}
+
+/// The same head written out; its gradients without dropout.
 template <class T>
 void naive_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, bool with_backward,
                 Results& e) {
@@ -173,6 +187,7 @@ void naive_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, bool with_ba
   };
   dot_rows(q, k, d.width, d.problem.scale, p);
   softmax_rows(p, d.queries, keys);
+  drop_out(d, q0, p);
   add_weighted(by_query(p), v, d.width, d.queries, &e.output[q0], total);
   if (!with_backward) return;
   dot_rows(dout, v, d.width, 1, ds);
@@ -269,9 +284,11 @@ void forward_blas(benchmark::State& state) {
       state, [&] { blas(d, scores); }, cost_of(d.forward(), d.work));
 }
 
-template <class T, int kProblems>
+template <class T, int kProblems, int kDropoutPercent = 0>
 void forward(benchmark::State& state) {
   Data<T> d(state, kProblems);
+  d.problem.dropout = kDropoutPercent / 100.0F;
+  d.problem.stream = {.seed = 4};
   const auto right = [&] {
     d.output.fetch();
     hand_over(state, [&] {
@@ -283,14 +300,6 @@ void forward(benchmark::State& state) {
            agree(state, d.output, naive(d, false).output, kTolerance<T>);
   };
   measure(state, d.forward(), right, d.work);
-}
-
-/// Not compared: the tests do that.
-void forward_dropout(benchmark::State& state) {
-  Data<float> d(state);
-  d.problem.dropout = 0.2F;
-  measure(
-      state, d.forward(), [] { return true; }, d.work);
 }
 
 void backward_naive(benchmark::State& state) {
@@ -331,7 +340,7 @@ const Table kGroup = {kSizes, {{2, 3, 5, 2, 6}, {48, 50, 50, 5, 30}}, {{48, 50, 
 const Table kPeer = {kSizes, {{48, 12, 12, 5, 30}}, {}, {{48, 50, 500, 5, 30}}};
 const Register registered{{
     kernel<AttentionForward<float>>(kTable, forward<float, 1>),
-    kernel<AttentionForward<float>>(kTable, forward_dropout, "dropout"),
+    kernel<AttentionForward<float>>(kTable, forward<float, 1, 20>, "dropout"),
     kernel<AttentionForward<float>>(kGroup, forward<float, 6>, "group"),
     kernel<AttentionForward<BFloat16>>(kTable, forward<BFloat16, 1>),
     peer<AttentionForward<float>>("naive", kPeer, forward_naive),

@@ -281,6 +281,17 @@ std::vector<std::int64_t> even_offsets(std::int64_t samples, std::int64_t length
   return offsets;
 }
 
+double relative_difference(std::span<const float> x, std::span<const float> y) {
+  double largest = 0, apart = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const double difference = std::abs(double{x[i]} - double{y[i]});
+    if (std::isnan(difference)) return difference;
+    largest = std::max(largest, std::abs(double{y[i]}));
+    apart = std::max(apart, difference);
+  }
+  return apart / largest;
+}
+
 void time_calls(benchmark::State& state, const std::function<void()>& call, const Cost& cost) {
   const auto rate = benchmark::Counter::kIsIterationInvariantRate;
   if (device().type == DeviceType::simt || !export_directory.empty()) {

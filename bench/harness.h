@@ -17,6 +17,7 @@
 #include <cstring>
 #include <functional>
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -135,6 +136,9 @@ bool agree(benchmark::State& state, Array<T>& actual, const std::vector<E>& expe
            double tolerance) {
   return agree(state, actual.fetch(), expected, tolerance);
 }
+
+/// The largest |x - y| over the largest |y|; NaN if either has one.
+double relative_difference(std::span<const float> x, std::span<const float> y);
 
 /// Bytes moved and operations done by one call, as the kernel's contract counts them.
 struct Cost {

@@ -8,6 +8,8 @@
 //
 //   train_step_bench [--device cpu|cuda|simt] [--precision f32|tf32|bf16] [--quick]
 //                    [--export CASE DTYPE SAMPLES FILE] [--benchmark_...]
+//
+// Without --device on the CPU, and on a GPU where there is one.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -19,6 +21,7 @@
 
 #include "autograd/precision.h"
 #include "bench/context.h"
+#include "core/cuda/runtime.h"
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
 #include "core/philox.h"
@@ -308,7 +311,8 @@ bool take_flag(std::vector<std::string>& arguments, std::string_view flag) {
 
 int run_program(int argc, char** argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
-  const Device device = parse_device(take_option(arguments, "--device", "cpu"));
+  const std::string named = take_option(arguments, "--device", "");
+  const Device device = parse_device(named.empty() ? "cpu" : named);
   const std::string precision = take_option(arguments, "--precision", "f32");
   parse_precision(precision);  // for its error
   require_available(device);
@@ -329,6 +333,8 @@ int run_program(int argc, char** argv) {
   benchmark::Initialize(&count, rest.data());
   if (benchmark::ReportUnrecognizedArguments(count, rest.data())) return 2;
   register_benchmarks(device, precision, quick);
+  if (named.empty() && cuda::device_count() > 0)
+    register_benchmarks({DeviceType::cuda, 0}, precision, quick);
   bench::add_context();
   benchmark::RunSpecifiedBenchmarks();
   return failed ? 1 : 0;

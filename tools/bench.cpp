@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "bench/report/programs.h"
 #include "bench/report/report.h"
@@ -35,10 +37,10 @@ struct BenchCommand {
   void run() const {
     const fs::path directory = programs.empty() ? usual_programs() : fs::path(programs);
     const auto ours = find_programs(directory, families);
-    if (!torch.empty()) require_torch(torch);
+    const std::string python = python_with_torch();
     Sides sides = open_base(ours);
     make_directory();
-    measure(directory, ours, sides);
+    measure(directory, ours, python, sides);
     const bool all_ended_well = sides.failures.empty();
     Report report(std::move(sides.now));
     report.base = compare;
@@ -58,6 +60,17 @@ struct BenchCommand {
     std::vector<std::string> failures;
     bool take_turns() const { return !base_programs.empty(); }
   };
+
+  /// --torch; or python3, where it has torch and there is time for it; else empty.
+  std::string python_with_torch() const {
+    if (torch == "none") return {};
+    if (!torch.empty()) {
+      const std::string why_not = why_no_torch(torch);
+      require(why_not.empty(), "bench", "{}", why_not);
+      return torch;
+    }
+    return !quick && compare.empty() && why_no_torch("python3").empty() ? "python3" : "";
+  }
 
   RunOptions options() const {
     const int usual = quick ? 1 : 3;
@@ -94,28 +107,38 @@ struct BenchCommand {
     if (error) fail(ErrorKind::io, "bench", "cannot make '{}': {}", out, error.message());
   }
 
-  /// Of each program; each repetition counts. Error: the filter leaves none but ceilings.
-  std::vector<std::int64_t> count_cases(const std::vector<Program>& all,
-                                        const RunOptions& each) const {
+  /// Of each program; each repetition counts. Errors: the filter leaves none but ceilings; a
+  /// recorded base has none of them.
+  std::vector<std::int64_t> count_cases(const std::vector<Program>& all, const RunOptions& each,
+                                        const Results& base) const {
+    std::set<std::string> recorded;
+    for (const Case& c : base.cases()) recorded.insert(c.name);
     std::vector<std::int64_t> counts;
-    bool any = false;
+    bool any = false, shared = recorded.empty();
     for (const Program& program : all) {
-      counts.push_back(std::ssize(list_cases(program, each)) * repetitions_of(program, each));
-      any = any || (counts.back() > 0 && !program.is_ceilings());
+      const std::vector<std::string> names = list_cases(program, each);
+      counts.push_back(std::ssize(names) * repetitions_of(program, each));
+      if (program.is_ceilings()) continue;
+      any = any || !names.empty();
+      shared = shared || std::ranges::any_of(names, [&](const std::string& name) {
+                 return recorded.contains(short_name(name));
+               });
     }
-    require(any || filter.empty() || InterruptGuard::requested(), "bench",
-            "--filter '{}' matches no case", filter);
+    if (InterruptGuard::requested()) return counts;
+    require(any || filter.empty(), "bench", "--filter '{}' matches no case", filter);
+    if (!shared) fail(ErrorKind::data, "bench", "'{}' has none of the cases to measure", compare);
     return counts;
   }
 
   /// Programs after one another; where two sides take turns, each program of both once a turn, but
   /// for the ceilings, which are not compared.
-  void measure(const fs::path& directory, const std::vector<Program>& ours, Sides& sides) const {
+  void measure(const fs::path& directory, const std::vector<Program>& ours,
+               const std::string& python, Sides& sides) const {
     RunOptions each = options();
     const int most_turns = sides.take_turns() ? each.repetitions : 1;
     each.repetitions /= most_turns;
     const auto turns_of = [&](const Program& p) { return p.is_ceilings() ? 1 : most_turns; };
-    const auto counts = count_cases(ours, each);
+    const auto counts = count_cases(ours, each, sides.base);
     std::int64_t total = 0;
     for (std::size_t p = 0; p < ours.size(); ++p) total += counts[p] * turns_of(ours[p]);
     Progress progress("bench", "case", total);
@@ -134,14 +157,14 @@ struct BenchCommand {
     }
     if (!InterruptGuard::requested()) progress.update(done, "");
     progress.finish();
-    if (!torch.empty() && !InterruptGuard::requested()) measure_torch(directory, sides);
+    if (!python.empty() && !InterruptGuard::requested()) measure_torch(python, directory, sides);
     for (const std::string& failure : sides.failures) fmt::print(stderr, "cmir: {}\n", failure);
   }
 
-  void measure_torch(const fs::path& directory, Sides& sides) const {
+  void measure_torch(const std::string& python, const fs::path& directory, Sides& sides) const {
     Progress progress("PyTorch", "case", 0);
     const auto on_case = [&](std::int64_t n) { progress.update(n, ""); };
-    keep(run_torch(torch, directory, families, options(), on_case), "torch", sides.now, sides);
+    keep(run_torch(python, directory, families, options(), on_case), "torch", sides.now, sides);
   }
 
   static void keep(const ProgramRun& run, const std::string& family, Results& results,
@@ -163,7 +186,10 @@ struct BenchCommand {
     }
     fmt::print("{}\n", ceilings_table(report).plain());
     fmt::print("{}\n", rows_table(report).plain());
-    fmt::print("{}\n", families_table(report).plain());
+    for (const char* place : {"cpu", "cuda"}) {
+      const Table shares = families_table(report, place);
+      if (shares.row_count() > 0) fmt::print("{}\n", shares.plain());
+    }
     if (!report.sweeps.empty()) fmt::print("{}\n", sweeps_table(report).plain());
     if (!report.comparisons.empty()) fmt::print("{}\n", comparisons_table(report).plain());
     fmt::print("{0}/bench.json, {0}/table.md, {0}/report.html\n", out);
@@ -177,6 +203,15 @@ struct BenchCommand {
     if (!report.failed().empty() || !all_ended_well) throw ExitCode{1};
     if (!compare.empty() && report.comparisons.empty())
       fail(ErrorKind::data, "bench", "'{}' has none of the cases that were measured", compare);
+    const auto unsure = std::ranges::count_if(report.comparisons, [](const Comparison& c) {
+      return !std::isfinite(c.ratio.interval.high);
+    });
+    if (unsure > 0) {
+      fmt::print(stderr,
+                 "cmir: {} of {} cases were timed once on a side: they have no interval and count "
+                 "as no slower (--repetitions)\n",
+                 unsure, report.comparisons.size());
+    }
     if (slower > 0) {
       fmt::print(stderr, "cmir: {} of {} cases are slower by more than {} %\n", slower,
                  report.comparisons.size(), threshold);
@@ -210,7 +245,8 @@ void add_bench(CLI::App& app) {
   sub->add_option("--min-time", command->min_seconds, "seconds of a repetition: 0.1, quick 0.01")
       ->check(CLI::PositiveNumber);
   sub->add_option("--torch", command->torch,
-                  "a python3 with torch and safetensors: PyTorch's times")
+                  "a python3 with torch and safetensors, for PyTorch's times; without it python3, "
+                  "where it has both (not with --quick or --compare); none: leave them out")
       ->type_name("PYTHON");
   sub->add_option("--programs", command->programs, "the folder of the programs: ../bench from here")
       ->type_name("DIR");

@@ -4,8 +4,10 @@
 
 PROGRAMS is a build's folder of benchmark programs, which write the inputs and the results of their cases to files (--export). Prints Google
 Benchmark's JSON, to which `cmir bench --torch PYTHON` joins it: places torch_eager, torch_compiled (--compile) and, where there is a GPU,
-torch_eager@cuda, torch_compiled@cuda and torch_graph@cuda, the expression captured in a CUDA graph. A case whose results differ is an error
-and is not timed; the exit status is then 1. Threads: as the programs', CMIR_THREADS or all.
+torch_eager@cuda, torch_compiled@cuda, torch_graph@cuda, the expression captured in a CUDA graph, and for attention torch_flash@cuda,
+torch_efficient@cuda, torch_cudnn@cuda and torch_math@cuda, those of its backends that take the case. On a GPU conv1d is cuDNN's, whose
+algorithm is measured before, and products are cuBLAS's, in f32 without TF32. A case whose results differ is an error and is not timed; the
+exit status is then 1. Threads: as the programs', CMIR_THREADS or all.
 """
 import argparse
 import json
@@ -20,8 +22,10 @@ import time
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-TOLERANCE = 2e-4  # of the largest element
+TOLERANCES = {"<f32>": 2e-4, "<bf16>": 2e-2}  # of the largest element
+BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "math": SDPBackend.MATH}
 
 
 def masked(t, s):
@@ -186,6 +190,8 @@ KERNELS = {
     "gemm<f32>": ("gemm", gemm),
     "attention_forward<f32>": ("attention", attention),
     "attention_backward<f32>": ("attention", attention_backward),
+    "attention_forward<bf16>": ("attention", attention),
+    "attention_backward<bf16>": ("attention", attention_backward),
     "cross_entropy<f32>": ("loss_kernels", cross_entropy),
     "embedding_forward<f32>": ("embedding", embedding),
     "embedding_backward<f32>": ("embedding", embedding_backward),
@@ -197,15 +203,15 @@ KERNELS = {
 BACKWARD_BY_AUTOGRAD = ("attention_backward", "adamw")  # no plain function that could be compiled or captured
 
 
-def exported(options, folder):
-    """Lets each family's program write its cases that have an expression; yields (kernel, sizes text, file)."""
+def exported(options, device, folder):
+    """Lets each family's program run its cases that have an expression on the device, and write them; yields (kernel, sizes text, file)."""
     for family in dict.fromkeys(family for family, _ in KERNELS.values()):
         program = pathlib.Path(options.programs) / f"{family}_bench"
         if (options.family and family not in options.family) or not program.exists():
             continue
-        names = "|".join(re.escape(name).replace("/", "/cpu/", 1) if "/" in name else re.escape(name) + "/cpu/[^/]*:"
+        names = "|".join(re.escape(name).replace("/", f"/{device}/", 1) if "/" in name else re.escape(name) + f"/{device}/[^/]*:"
                          for name, (of, _) in KERNELS.items() if of == family)
-        command = [program, "--devices=cpu", f"--export={folder}", f"--benchmark_filter=^({names})"] + ["--quick"] * options.quick
+        command = [program, f"--devices={device}", f"--export={folder}", f"--benchmark_filter=^({names})"] + ["--quick"] * options.quick
         run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if run.returncode != 0:
             sys.exit(f"{program} fails: {run.stderr.strip()[-400:]}")
@@ -218,11 +224,13 @@ def exported(options, folder):
 
 
 def difference(name, results, expected):
-    worst = 0.0
+    """The largest, NaN where there is one: max() would lose it. Sums are the first elements of an array that has room for more."""
+    differences = []
     for result, wanted in zip(results, expected, strict=True):
-        result, wanted = packed_order(name, result).reshape(-1).double().cpu(), wanted.reshape(-1).double()
-        worst = max(worst, ((result - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)).item())
-    return worst
+        result = packed_order(name, result).reshape(-1).double().cpu()
+        wanted = wanted.reshape(-1)[: result.numel() if name.startswith("sum_") else None].double()
+        differences.append((result - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+    return torch.stack(differences).max().item()
 
 
 def captured(call):
@@ -234,14 +242,28 @@ def captured(call):
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        call()
-    return graph.replay
+        results = call()
+
+    def replay():
+        graph.replay()
+        return results
+    return replay
 
 
-def ways(name, call, device, compiled):
+def ways(name, make, device, compiled):
     """(place, function)"""
     suffix = "@cuda" if device == "cuda" else ""
+    call = make()
     yield "torch_eager" + suffix, call
+    if name.startswith("attention") and device == "cuda":
+        for backend, kernel in BACKENDS.items():
+            with sdpa_kernel(kernel):
+                try:
+                    call_of_backend = make()
+                    call_of_backend()
+                except RuntimeError:  # it takes no such type, or no such width
+                    continue
+                yield f"torch_{backend}{suffix}", call_of_backend
     if name.startswith(BACKWARD_BY_AUTOGRAD):
         return
     if compiled:
@@ -268,26 +290,24 @@ def seconds_of(call, budget, device):
         batch = min(2 * batch, 1000)
 
 
-def entries(kernel, sizes, file, options):
+def entries(kernel, sizes, file, device, options):
     """Google Benchmark's entries for one case."""
     values = {name: int(value) for name, value in (part.split(":") for part in sizes.split("/"))}
     form = "".join("/" + part for part in kernel.split("/")[1:])
-    for device in options.devices:
-        tensors = {name: tensor.to(device) for name, tensor in load_file(file).items()}
-        expected = [tensors[name].cpu() for name in tensors_in_order(tensors)]
-        with torch.no_grad() if "attention_backward" not in kernel else torch.enable_grad():
-            call = KERNELS[kernel][1](tensors, values)
-            worst = difference(kernel, call(), expected)
-            for place, function in ways(kernel, call, device, options.compile):
-                name = f"{kernel.split('/')[0]}/{place}{form}/{sizes}/real_time"
-                entry = {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions}
-                if not worst <= TOLERANCE:
-                    yield {**entry, "error_occurred": True, "error_message": f"PyTorch's result differs by {worst:.1e}"}
-                    continue
-                for repetition in range(options.repetitions):
-                    seconds, count = seconds_of(function, options.seconds, device)
-                    yield {**entry, "repetition_index": repetition, "iterations": count, "real_time": 1e6 * seconds,
-                           "cpu_time": 1e6 * seconds, "time_unit": "us"}
+    tensors = {name: tensor.to(device) for name, tensor in load_file(file).items()}
+    expected = [tensors[name].cpu() for name in tensors_in_order(tensors)]
+    with torch.no_grad() if "attention_backward" not in kernel else torch.enable_grad():
+        for place, function in ways(kernel, lambda: KERNELS[kernel][1](tensors, values), device, options.compile):
+            name = f"{kernel.split('/')[0]}/{place}{form}/{sizes}/real_time"
+            entry = {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions}
+            worst = difference(kernel, function(), expected)
+            if not worst <= next(allowed for dtype, allowed in TOLERANCES.items() if dtype in kernel):
+                yield {**entry, "error_occurred": True, "error_message": f"PyTorch's result differs by {worst:.1e}"}
+                continue
+            for repetition in range(options.repetitions):
+                seconds, count = seconds_of(function, options.seconds, device)
+                yield {**entry, "repetition_index": repetition, "iterations": count, "real_time": 1e6 * seconds,
+                       "cpu_time": 1e6 * seconds, "time_unit": "us"}
 
 
 def tensors_in_order(tensors):
@@ -313,15 +333,17 @@ def parse_options():
 
 def main():
     options = parse_options()
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
     torch.set_num_threads(int(os.environ.get("CMIR_THREADS", os.cpu_count())))
     print('{"context": ' + json.dumps({"torch": torch.__version__, "torch_threads": torch.get_num_threads()}) + ',\n"benchmarks": [')
     wrong, comma = False, ""
     with tempfile.TemporaryDirectory() as folder:
-        for kernel, sizes, file in exported(options, folder):
-            for entry in entries(kernel, sizes, file, options):
-                wrong = wrong or "error_occurred" in entry
-                print(comma + json.dumps(entry), flush=True)
-                comma = ","
+        for device in options.devices:
+            for kernel, sizes, file in exported(options, device, folder):
+                for entry in entries(kernel, sizes, file, device, options):
+                    wrong = wrong or "error_occurred" in entry
+                    print(comma + json.dumps(entry), flush=True)
+                    comma = ","
     print("]}")
     sys.exit(1 if wrong else 0)
 

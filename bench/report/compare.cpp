@@ -60,10 +60,9 @@ std::vector<Comparison> compare(const Results& base, const Results& now, bool pa
   std::vector<Comparison> all;
   for (const Case& c : now.cases()) {
     const auto found = bases.find(c.name);
-    if (found == bases.end() || c.seconds.empty() || found->second.seconds.empty() ||
-        c.kernel.starts_with("ceiling_")) {
-      continue;
-    }
+    if (found == bases.end() || c.seconds.empty() || found->second.seconds.empty()) continue;
+    const bool is_kernel = is_ours(c.place) || c.place.ends_with("_cold");
+    if (!is_kernel || c.kernel.starts_with("ceiling_")) continue;
     const std::vector<double>& before = found->second.seconds;
     const bool pairs = paired && before.size() == c.seconds.size();
     all.push_back({c.name, found->second.median(), c.median(),

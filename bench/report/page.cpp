@@ -84,6 +84,9 @@ std::string roofline(const Report& report, const std::string& place, const Ceili
                               memory, peak, least, most),
                  ceiling_line(fmt::format("copy of 256 KB {:.0f} GB/s", 1e-9 * cache), cache, peak,
                               least, most)};
+  if (const double bf16 = ceilings.product_rate("bf16"); bf16 > peak)
+    chart.lines.push_back(ceiling_line(fmt::format("bf16 product {:.0f} Gflop/s", 1e-9 * bf16),
+                                       memory, bf16, least, most));
   return svg(chart);
 }
 
@@ -147,7 +150,8 @@ std::string markdown_page(const Report& report) {
     if (table.row_count() > 0) text += fmt::format("\n## {}\n\n{}", title, table.markdown());
   };
   add("Ceilings", ceilings_table(report));
-  add("Families", families_table(report));
+  add("Families", families_table(report, "cpu"));
+  add("Families on a GPU", families_table(report, "cuda"));
   add("Scaling", sweeps_table(report));
   add("Comparison", comparisons_table(report));
   add("Kernels and their peers", rows_table(report));
@@ -158,22 +162,28 @@ std::string html_page(const Report& report) {
   std::string body = context_list(report.results.context);
   body += section("Ceilings", "The best of the repetitions, measured in this run.",
                   html(ceilings_table(report)));
-  body += section("Roofline",
-                  "Each kernel's case that moves most bytes; its name shows under the pointer. "
-                  "Kernels that do no arithmetic are in the table only.",
-                  "<div class=\"charts\">" + roofline(report, "cpu", report.cpu) +
-                      roofline(report, "cuda", report.gpu) + "</div>\n");
+  const std::string rooflines =
+      roofline(report, "cpu", report.cpu) + roofline(report, "cuda", report.gpu);
+  if (!rooflines.empty()) {
+    body += section("Roofline",
+                    "Each kernel's case that moves most bytes; its name shows under the pointer. "
+                    "Kernels that do no arithmetic are in the table only.",
+                    "<div class=\"charts\">" + rooflines + "</div>\n");
+  }
   if (!report.sweeps.empty()) {
     body += section("Scaling", "Exponents: least squares of the logarithms.",
                     "<div class=\"charts\">" + scaling_charts(report) + "</div>\n" +
                         html(sweeps_table(report)));
   }
   body += comparison_section(report);
-  body +=
-      section("Families",
-              "Of each kernel's case that moves most bytes: how near the family's kernels come to "
-              "their ceilings on the CPU.",
-              html(families_table(report)));
+  for (const auto& [place, title] : {std::pair{"cpu", "Families"}, {"cuda", "Families on a GPU"}}) {
+    const Table families = families_table(report, place);
+    if (families.row_count() == 0) continue;
+    body += section(title,
+                    "Of each kernel's case that moves most bytes: how near the family's kernels "
+                    "come to their ceilings.",
+                    html(families));
+  }
   body +=
       section("Kernels and their peers",
               "Of ceiling: of a copy that moves as many bytes, of a matrix product's rate, or of "

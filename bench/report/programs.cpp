@@ -118,10 +118,12 @@ ProgramRun run_program(const Program& program, const RunOptions& options,
   return run_and_read(program.path, arguments, on_case);
 }
 
-void require_torch(const std::string& python) {
+std::string why_no_torch(const std::string& python) try {
   const Finished finished = run_process(python, {"-c", "import torch, safetensors"});
-  require(finished.status == 0, "bench", "{} has no torch, or no safetensors: {}", python,
-          last_line(finished.err));
+  if (finished.status == 0) return {};
+  return fmt::format("{} has no torch, or no safetensors: {}", python, last_line(finished.err));
+} catch (const Error& error) {  // it does not run
+  return error.what();
 }
 
 ProgramRun run_torch(const std::string& python, const fs::path& directory,

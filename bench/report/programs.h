@@ -43,8 +43,8 @@ struct ProgramRun {
 ProgramRun run_program(const Program& program, const RunOptions& options,
                        const std::function<void(std::int64_t)>& on_case);
 
-/// Error (kind usage) unless `python` runs and has torch and safetensors.
-void require_torch(const std::string& python);
+/// Why `python` cannot be used for PyTorch's times; empty if it has torch and safetensors.
+std::string why_no_torch(const std::string& python);
 /// PyTorch's times of the cases that it has an expression for (bench/peers/torch_kernels.py), as if
 /// that were a program.
 ProgramRun run_torch(const std::string& python, const std::filesystem::path& directory,

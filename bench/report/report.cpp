@@ -12,9 +12,6 @@ namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
-bool is_ours(const std::string& place) {
-  return place == "cpu" || place == "cuda" || place == "eager" || place == "recorded";
-}
 bool is_ceiling(const Case& c) { return c.kernel.starts_with("ceiling_"); }
 
 /// Places that are on a GPU: of ours, and of PyTorch ("torch_eager@cuda").
@@ -112,23 +109,25 @@ Table ceilings_table(const Report& report) {
 }
 
 Table rows_table(const Report& report) {
-  Table table({{"kernel"},
-               {"sizes"},
-               {"us"},
-               {"GB/s"},
-               {"Gflop/s"},
-               {"of ceiling"},
-               {"limit"},
-               {"cold us"},
-               {"cold of ceiling"},
-               {"peers' time over ours"}});
+  const bool any_graph = std::ranges::any_of(
+      report.rows, [](const Row& row) { return row.measured.graph_seconds > 0; });
+  std::vector<Column> columns{{"kernel"}, {"sizes"}, {"us"}};
+  if (any_graph) columns.push_back({"us in a graph"});
+  for (const char* header : {"GB/s", "Gflop/s", "of ceiling", "limit", "cold us", "cold of ceiling",
+                             "peers' time over ours"})
+    columns.push_back({header});
+  Table table(columns);
   for (const Row& row : report.rows) {
     const Case& c = row.measured;
     const double seconds = c.median();
-    table.add_row({name_of(c), c.sizes_text(), microseconds(seconds), rate(c.bytes, seconds),
-                   rate(c.operations, seconds), percent(row.share.value),
-                   std::string(row.share.limit), microseconds(row.cold_seconds),
-                   percent(row.cold_share.value), peers_text(row.peers)});
+    std::vector<Cell> cells{name_of(c), c.sizes_text(), microseconds(seconds)};
+    if (any_graph) cells.emplace_back(c.graph_seconds > 0 ? microseconds(c.graph_seconds) : "");
+    for (const std::string& text :
+         {rate(c.bytes, seconds), rate(c.operations, seconds), percent(row.share.value),
+          std::string(row.share.limit), microseconds(row.cold_seconds),
+          percent(row.cold_share.value), peers_text(row.peers)})
+      cells.emplace_back(text);
+    table.add_row(cells);
   }
   return table;
 }
@@ -146,9 +145,9 @@ std::vector<const Row*> largest_cases(const Report& report, std::string_view pla
   return rows;
 }
 
-Table families_table(const Report& report) {
+Table families_table(const Report& report, std::string_view place) {
   std::map<std::string, std::vector<const Row*>> families;
-  for (const Row* row : largest_cases(report, "cpu")) families[row->measured.family].push_back(row);
+  for (const Row* row : largest_cases(report, place)) families[row->measured.family].push_back(row);
   Table table({{"family"}, {"kernels"}, {"lowest"}, {"median"}, {"highest"}, {"limits"}});
   for (auto& [family, rows] : families) {
     std::ranges::sort(rows, {}, [](const Row* row) { return row->share.value; });

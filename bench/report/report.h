@@ -45,8 +45,8 @@ Table rows_table(const Report& report);
 /// Of each kernel and form in this place ("cpu") the case that moves most bytes, which says most of
 /// it; without those that count none, and without sweeps.
 std::vector<const Row*> largest_cases(const Report& report, std::string_view place);
-/// The shares of those cases on the CPU, by family: the lowest, the median, the highest.
-Table families_table(const Report& report);
+/// The shares of those cases by family: the lowest, the median, the highest.
+Table families_table(const Report& report, std::string_view place);
 Table sweeps_table(const Report& report);
 Table comparisons_table(const Report& report);
 

@@ -119,6 +119,10 @@ double Case::size(std::string_view wanted) const {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
+bool is_ours(std::string_view place) {
+  return place == "cpu" || place == "cuda" || place == "eager" || place == "recorded";
+}
+
 std::string short_name(std::string_view name) {
   Case parsed;
   parse_name(parsed, name);

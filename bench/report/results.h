@@ -33,6 +33,9 @@ struct Case {
   std::string problem() const;
 };
 
+/// A kernel, or a training step, of ours; not its twin of cold caches ("cpu_cold").
+bool is_ours(std::string_view place);
+
 /// A name of Google Benchmark's as Case::name has it.
 std::string short_name(std::string_view name);
 

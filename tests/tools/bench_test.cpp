@@ -182,9 +182,24 @@ TEST_F(Bench, WritesATableADocumentAndAPage) {
   EXPECT_EQ(json.at("context").at("ceilings").at("cpu").at("launch_us"), 0.5);
   const std::string page = test::read_text(path("o/report.html"));
   EXPECT_THAT(page, AllOf(HasSubstr("axpy&lt;f32&gt;"), HasSubstr("a &lt;b&gt; CPU"),
-                          HasSubstr("Roofline"), HasSubstr("prefers-color-scheme: dark")));
+                          HasSubstr("Roofline, cpu"), HasSubstr("prefers-color-scheme: dark"),
+                          HasSubstr("count 8): 50"), Not(HasSubstr("Scaling"))));
   for (const char* fetches : {"src=", "href=", "@import", "url(", "<script", "secret"})
     EXPECT_THAT(page, Not(HasSubstr(fetches)));
+}
+
+TEST_F(Bench, DrawsScalingAndNamesTheTimeInAGraph) {
+  write_program("p", "scaling",
+                {entry("r_inv/cpu/over_K/N:8/K:1", 1), entry("r_inv/cpu/over_K/N:8/K:4", 8)});
+  write_program("p", "axpy",
+                {R"({"name": "axpy<f32>/cuda/count:8", "run_type": "iteration", )"
+                 R"("real_time": 4, "time_unit": "us", "GB": 1, "graph_us": 1.5})"});
+  const test::Finished finished = run({"bench", "--programs", "p", "--out", "o"});
+  EXPECT_THAT(finished.out,
+              AllOf(HasSubstr("us in a graph"), HasSubstr("1.50"), HasSubstr("K^1.50")));
+  const std::string page = test::read_text(path("o/report.html"));
+  EXPECT_THAT(page, AllOf(HasSubstr("Time over K"), HasSubstr("<polyline"), HasSubstr("K^1.50"),
+                          Not(HasSubstr("Roofline"))));
 }
 
 TEST_F(Bench, SaysWhatIsMissing) {
@@ -224,6 +239,20 @@ TEST_F(Bench, ComparesWithARecordedRun) {
   EXPECT_NEAR(written().at("comparison").at("cases").at(0).at("ratio").get<double>(), 1.5, 0.01);
   write_program("p", "axpy", times(50, 51));
   EXPECT_EQ(run(compare).exit_code, 0);
+}
+
+TEST_F(Bench, OnlyKernelsAreComparedAndOneTimeIsNone) {
+  const auto cases = [&](double kernel, double peer) {
+    return std::vector{entry("axpy<f32>/cpu/count:8", kernel),
+                       entry("axpy<f32>/naive/count:8", peer)};
+  };
+  write_program("p", "axpy", cases(100, 100));
+  EXPECT_EQ(run({"bench", "--programs", "p", "--out", "b"}).exit_code, 0);
+  write_program("p", "axpy", cases(300, 900));
+  const test::Finished finished =
+      run({"bench", "--programs", "p", "--out", "o", "--compare", "b/bench.json"});
+  EXPECT_EQ(finished.exit_code, 0);
+  EXPECT_THAT(finished.err, HasSubstr("1 of 1 cases were timed once on a side"));
 }
 
 TEST_F(Bench, TwoBuildsTakeTurns) {
