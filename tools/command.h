@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ struct ConfigOptions {
   std::string device;  ///< overrides training.device
 
   void add_to(CLI::App& command, bool config_required = true);
+  /// Of results: the configuration's name, or its file's.
+  std::string name() const { return std::filesystem::path(config).stem().string(); }
   /// Loads, overrides and checks the configuration; sets the thread count.
   Config load() const;
 };

@@ -56,7 +56,7 @@ struct ExperimentCommand {
     if (!seeds.empty())
       apply_override(config, fmt::format("training.seeds=[{}]", fmt::join(seeds, ", ")));
     const Dataset dataset = open_configured(config);
-    if (out.empty()) out = fmt::format("runs/{}-{}", config.data.name, name);
+    if (out.empty()) out = fmt::format("runs/{}-{}", common.name(), name);
     return run_study(name, config, dataset,
                      {.directory = out, .values = values, .key = key, .show_progress = !quiet});
   }
@@ -81,7 +81,7 @@ void add_experiment(CLI::App& app) {
       "experiment", "the paper's studies; run again to go on after an interruption");
   sub->add_option("study", command->name, "one of the studies below")->required();
   command->common.add_to(*sub, false);
-  sub->add_option("--out", command->out, "output directory (default runs/NAME-STUDY)");
+  sub->add_option("--out", command->out, "output directory (default runs/CONFIG-STUDY)");
   sub->add_option("--key", command->key, "sweep: the key that varies");
   sub->add_option("--values", command->values,
                   "sweep: its values; noise: the rates; mi-gaussian: the levels in nats");

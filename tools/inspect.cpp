@@ -71,7 +71,8 @@ struct InspectCommand {
 
   void write_attention() const {
     require(common.config.ends_with(".safetensors"), "inspect",
-            "--attention needs a trained model, model.safetensors; train one with `cmir train`");
+            "--attention needs the file of a trained model, .../trials/NAME/model.safetensors of "
+            "what `cmir train` left");
     set_threads(common.threads);
     const LoadedModel loaded = load_model(common.config, usable_device(common.device));
     Config config = loaded.description.config;

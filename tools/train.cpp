@@ -22,7 +22,7 @@ struct TrainCommand {
       apply_override(config, fmt::format("training.seeds=[{}]", fmt::join(seeds, ", ")));
     const Dataset dataset = open_configured(config);
     StudyOptions options;
-    options.directory = out.empty() ? fmt::format("runs/{}", config.data.name) : out;
+    options.directory = out.empty() ? fmt::format("runs/{}", common.name()) : out;
     options.show_progress = !quiet;
     options.checkpoint_steps = checkpoint_steps;
     if (!trace.empty()) {
@@ -71,7 +71,7 @@ void add_train(CLI::App& app) {
   CLI::App* sub = app.add_subcommand(
       "train", "train a model, one run per seed; run again to go on after an interruption");
   command->common.add_to(*sub);
-  sub->add_option("--out", command->out, "output directory (default runs/NAME)");
+  sub->add_option("--out", command->out, "output directory (default runs/CONFIG)");
   sub->add_option("--seeds", command->seeds, "seeds instead of training.seeds");
   sub->add_option("--checkpoint-steps", command->checkpoint_steps,
                   "checkpoint also every so many steps (always: after each epoch and each minute)")

@@ -145,8 +145,11 @@ class Runner {
     const auto file = directory(i) / "result.json";
     if (options_.directory.empty() || !std::filesystem::exists(file)) return false;
     const Json json = read_json(file.string());
-    if (!json.contains("trial") || json.at("trial") != fingerprint(trials_[i], dataset_))
+    if (!json.contains("trial") || json.at("trial") != fingerprint(trials_[i], dataset_)) {
+      fmt::print(stderr, "{} is of another configuration or data set: training anew replaces it\n",
+                 file.string());
       return false;
+    }
     results_[i] = result_from_json(json.at("result"));
     return true;
   }

@@ -46,6 +46,14 @@ TEST_F(Commands, Train) {
   EXPECT_EQ(read_text(path("r") / kModel), model);
 }
 
+TEST_F(Commands, TrainIsNamedAfterItsConfigurationAndSaysWhatItReplaces) {
+  output(Arguments{"train", "synthetic"} + kTinyModel);
+  EXPECT_TRUE(fs::exists(path("runs/synthetic") / kModel));
+  const test::Finished other =
+      run(Arguments{"train", "synthetic", "--set", "optimizer.learning_rate=0.5"} + kTinyModel);
+  EXPECT_THAT(other.err, HasSubstr("training anew replaces it"));
+}
+
 TEST_F(Commands, Eval) {
   train("r");
   const auto report = Json::parse(read_text(path("r/report.json")));
@@ -161,7 +169,7 @@ TEST_F(Commands, InspectAttention) {
   EXPECT_NEAR(std::stod(first.substr(id.size() + 1)), report["prediction"][0].get<double>(), 1e-5);
   expect_error({"inspect", model, "--attention", "maps", "--sample", id + "x"}, 2,
                {"no sample '" + id + "x'", "did you mean '" + id});
-  expect_error({"inspect", "synthetic", "--attention", "maps"}, 2, {"needs a trained model"});
+  expect_error({"inspect", "synthetic", "--attention", "maps"}, 2, {"needs the file of a trained model"});
   expect_error({"inspect", "synthetic", "--sample", id}, 2, {"--sample is for --attention"});
   train("r");
   expect_error({"inspect", std::string("r/") + kModel, "--attention", "maps"}, 2,
