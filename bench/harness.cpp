@@ -109,7 +109,25 @@ void time_on_gpu(benchmark::State& state, const std::function<void()>& call, con
       cost.bytes > static_cast<double>(cuda::properties(device().index).l2_cache);
 }
 
+/// Each call behind a copy that leaves nothing else in the L2 cache, and which is still under way
+/// when the call is launched.
+void time_cold_on_gpu(benchmark::State& state, const std::function<void()>& call) {
+  const std::int64_t half = cuda::properties(device().index).l2_cache;
+  const Tensor from = Tensor::zeros({half}, DType::u8, device());
+  Tensor to = Tensor::empty({half}, DType::u8, device());
+  cuda::Event begin(true), end(true);
+  for (auto _ : state) {
+    cuda::copy_on_device(to.mutable_raw(), from.raw(), half);
+    begin.record(cuda::current_stream());
+    call();
+    end.record(cuda::current_stream());
+    end.synchronise();
+    state.SetIterationTime(end.milliseconds_since(begin) / 1e3);
+  }
+}
+
 void time_cold(benchmark::State& state, const std::function<void()>& call) {
+  if (!device().is_cpu()) return time_cold_on_gpu(state, call);
   for (auto _ : state) {
     evict_arrays();
     const auto begin = std::chrono::steady_clock::now();
@@ -135,7 +153,7 @@ void run_entry(benchmark::State& state, const Function& function, const Place& p
 
 std::string title_of(const Entry& entry, const Place& at) {
   const std::string place = !entry.peer.empty()                  ? entry.peer
-                            : at.device.type == DeviceType::cuda ? "cuda"
+                            : at.device.type == DeviceType::cuda ? at.cold ? "cuda_cold" : "cuda"
                             : at.cold                            ? "cpu_cold"
                                                                  : at.device.to_string();
   return fmt::format("{}/{}{}{}", entry.kernel, place, entry.variant.empty() ? "" : "/",
@@ -223,7 +241,8 @@ void add_all(const Options& options) {
     for (const Device device : options.devices) {
       if (!is_for(entry, device)) continue;
       add(entry, {device, entry.reference}, options);
-      if (options.cold && device.is_cpu() && entry.peer.empty() && entry.is_kernel)
+      const bool is_timed = device.type != DeviceType::simt;
+      if (options.cold && is_timed && entry.peer.empty() && entry.is_kernel)
         add(entry, {.device = device, .cold = true}, options);
     }
   }
@@ -298,10 +317,10 @@ void time_calls(benchmark::State& state, const std::function<void()>& call, cons
     for (auto _ : state) continue;
     return;
   }
-  if (device().type == DeviceType::cuda) {
-    time_on_gpu(state, call, cost);
-  } else if (place_under_way.cold) {
+  if (place_under_way.cold) {
     time_cold(state, call);
+  } else if (device().type == DeviceType::cuda) {
+    time_on_gpu(state, call, cost);
   } else {
     for (auto _ : state) {
       call();

@@ -155,8 +155,8 @@ Cost cost_of(const Args& args, const Work&... work) {
 /// rate over its bandwidth): of_copy, the rate of bytes over that of a copy that moves as many,
 /// measured in the same run, and beyond_l2, whether they are more than the L2 cache holds; where a
 /// launch takes much of the time, graph_us, a call's time within a replayed graph of calls. On the
-/// host model nothing is timed. In a cold twin of a kernel on the CPU (--cold) each call is timed
-/// by itself, after its arrays were taken out of every cache.
+/// host model nothing is timed. In a cold twin of a kernel (--cold) each call is timed by itself,
+/// after its arrays were taken out of every cache.
 void time_calls(benchmark::State& state, const std::function<void()>& call, const Cost& cost);
 
 /// The benchmark under way times the check of a kernel's results, not the kernel.

@@ -88,8 +88,9 @@ struct BenchCommand {
   Sides open_base(const std::vector<Program>& ours) const {
     Sides sides;
     if (compare.empty()) return sides;
-    if (!fs::is_directory(compare)) {
-      sides.base = read_results(compare);
+    const fs::path recorded = fs::path(compare) / "bench.json";
+    if (!fs::is_directory(compare) || fs::exists(recorded)) {
+      sides.base = read_results(fs::is_directory(compare) ? recorded.string() : compare);
       return sides;
     }
     std::vector<std::string> wanted;
@@ -229,10 +230,14 @@ void add_bench(CLI::App& app) {
       "time every kernel against this machine's ceilings and its peers; compare two builds");
   sub->add_option("--family", command->families, "only these programs: softmax for softmax_bench")
       ->type_name("NAME");
-  sub->add_option("--filter", command->filter, "only cases whose name matches")->type_name("REGEX");
+  sub->add_option(
+         "--filter", command->filter,
+         "only cases whose name matches; Google Benchmark's names, which end in /real_time")
+      ->type_name("REGEX");
   sub->add_flag("--quick", command->quick, "without slow and cold cases, one short repetition");
   sub->add_option("--compare", command->compare,
-                  "bench.json of an earlier run, or the folder of another build's programs, which "
+                  "bench.json of an earlier run (or its --out), or the folder of another build's "
+                  "programs, which "
                   "then take turns with these")
       ->type_name("BASE");
   sub->add_option("--threshold", command->threshold,

@@ -1,4 +1,4 @@
-"""Times the PyTorch expression of each kernel that has one, on the kernel's own inputs, after comparing their results.
+"""Times the PyTorch expression of each kernel that has one, and PyTorch's training step, on the kernel's own inputs, after comparing their results.
 
     python3 bench/peers/torch_kernels.py PROGRAMS [--family F ...] [--filter REGEX] [--quick] [--seconds 0.1] [--repetitions 3]
 
@@ -10,6 +10,8 @@ algorithm is measured before, and products are cuBLAS's, in f32 without TF32. A 
 exit status is then 1. Threads: as the programs', CMIR_THREADS or all.
 """
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -23,6 +25,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import train_step  # noqa: E402
 
 TOLERANCES = {"<f32>": 2e-4, "<bf16>": 2e-2}  # of the largest element
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "math": SDPBackend.MATH}
@@ -310,6 +315,29 @@ def entries(kernel, sizes, file, device, options):
                        "cpu_time": 1e6 * seconds, "time_unit": "us"}
 
 
+def step_entries(options):
+    """Those of the whole training step on the CPU, compared first as train_step.py does, which has the GPU's."""
+    program = pathlib.Path(options.programs) / "train_step_bench"
+    if (options.family and "train_step" not in options.family) or not program.exists():
+        return
+    step = argparse.Namespace(binary=program, device="cpu", precision="f32", torch_device=torch.device("cpu"))
+    threads = torch.get_num_threads()
+    for case in ["mosi_lengths"] + ["all_50_steps"] * (not options.quick):
+        names = {t: f"train_step/torch_eager/{case}/samples:48/threads:{t}" for t in dict.fromkeys((1, threads))}
+        if not any(re.search(options.filter, name) for name in names.values()):
+            continue
+        with contextlib.redirect_stdout(sys.stderr):  # ends the program where results differ
+            tensors, _ = train_step.checked_tensors(train_step.Engine(step), step, case, 48)
+        for count, name in names.items():
+            torch.set_num_threads(count)
+            peer = train_step.TorchStep(tensors, step, "eager")
+            for repetition in range(options.repetitions):
+                seconds = peer.seconds(options.seconds)
+                yield {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions, "repetition_index": repetition,
+                       "iterations": 1, "real_time": 1e6 * seconds, "cpu_time": 1e6 * seconds, "time_unit": "us"}
+        torch.set_num_threads(threads)
+
+
 def tensors_in_order(tensors):
     """Names of the results in the order of the expression's: PyTorch's own order of gradients."""
     order = ["out." + name for name in ("y", "values", "derivatives", "dx", "dquery", "dkey_value", "dtable", "dgamma", "dbeta", "dweight", "dbias")]
@@ -338,12 +366,12 @@ def main():
     print('{"context": ' + json.dumps({"torch": torch.__version__, "torch_threads": torch.get_num_threads()}) + ',\n"benchmarks": [')
     wrong, comma = False, ""
     with tempfile.TemporaryDirectory() as folder:
-        for device in options.devices:
-            for kernel, sizes, file in exported(options, device, folder):
-                for entry in entries(kernel, sizes, file, device, options):
-                    wrong = wrong or "error_occurred" in entry
-                    print(comma + json.dumps(entry), flush=True)
-                    comma = ","
+        of_kernels = (entry for device in options.devices for case in exported(options, device, folder)
+                      for entry in entries(*case, device, options))
+        for entry in itertools.chain(of_kernels, step_entries(options)):
+            wrong = wrong or "error_occurred" in entry
+            print(comma + json.dumps(entry), flush=True)
+            comma = ","
     print("]}")
     sys.exit(1 if wrong else 0)
 

@@ -28,7 +28,7 @@ std::vector<Row> rows_of(const std::vector<Case>& cases, const Ceilings& cpu, co
       if (other->seconds.empty()) continue;
       if (other->place == c.place + "_cold") {
         row.cold_seconds = other->median();
-        row.cold_share = share_of(*other, cpu);
+        row.cold_share = share_of(*other, c.place == "cuda" ? gpu : cpu);
       } else if (!is_ours(other->place) && !other->place.ends_with("_cold") &&
                  is_on_gpu(other->place) == is_on_gpu(c.place)) {
         row.peers.push_back({other->place, other->median() / c.median()});
@@ -189,11 +189,17 @@ Table sweeps_table(const Report& report) {
 }
 
 Table comparisons_table(const Report& report) {
-  Table table({{"case"}, {"us before"}, {"us now"}, {"ratio"}, {"95 % interval"}, {""}});
+  Table table({{"case"},
+               {"us before, median"},
+               {"us now, median"},
+               {"ratio of means"},
+               {"95 % interval"},
+               {""}});
   for (const Comparison& c : report.comparisons) {
     const auto [low, high] = c.ratio.interval;
     table.add_row({c.name, microseconds(c.base_seconds), microseconds(c.now_seconds),
-                   fmt::format("{:.3f}", c.ratio.value), fmt::format("{:.3f} to {:.3f}", low, high),
+                   fmt::format("{:.3f}", c.ratio.value),
+                   std::isfinite(high) ? fmt::format("{:.3f} to {:.3f}", low, high) : "-",
                    is_slower(c, report.threshold) ? "SLOWER"
                    : low > 1                      ? "slower"
                    : high < 1                     ? "faster"

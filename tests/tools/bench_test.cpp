@@ -193,10 +193,11 @@ TEST_F(Bench, DrawsScalingAndNamesTheTimeInAGraph) {
                 {entry("r_inv/cpu/over_K/N:8/K:1", 1), entry("r_inv/cpu/over_K/N:8/K:4", 8)});
   write_program("p", "axpy",
                 {R"({"name": "axpy<f32>/cuda/count:8", "run_type": "iteration", )"
-                 R"("real_time": 4, "time_unit": "us", "GB": 1, "graph_us": 1.5})"});
+                 R"("real_time": 4, "time_unit": "us", "GB": 1, "graph_us": 1.5})",
+                 entry("axpy<f32>/cuda_cold/count:8", 9)});
   const test::Finished finished = run({"bench", "--programs", "p", "--out", "o"});
-  EXPECT_THAT(finished.out,
-              AllOf(HasSubstr("us in a graph"), HasSubstr("1.50"), HasSubstr("K^1.50")));
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("us in a graph"), HasSubstr("1.50"), HasSubstr("9.00"),
+                                  HasSubstr("K^1.50")));
   const std::string page = test::read_text(path("o/report.html"));
   EXPECT_THAT(page, AllOf(HasSubstr("Time over K"), HasSubstr("<polyline"), HasSubstr("K^1.50"),
                           Not(HasSubstr("Roofline"))));
