@@ -321,8 +321,7 @@ const Fields<TrainingConfig>& fields(const TrainingConfig&) {
       {"precision", &T::precision, one_of({"f32", "tf32", "bf16"}),
        "of the matrix products' factors; sums, parameters, losses and all else are f32. tf32: on a "
        "GPU the factors of linear layers; bf16: those of linear layers, convolutions, attention "
-       "and "
-       "the scores over all pairs, on every device (docs/precision.md)"},
+       "and the scores over all pairs, on every device (docs/precision.md)"},
       {"seeds", &T::seeds, between(0, 9e15), "one run each; the paper reports the mean of 5"},
       {"noise_seed", &T::noise_seed, between(0, 9e15),
        "seed of the corruption at test, the same for every run"},

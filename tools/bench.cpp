@@ -237,8 +237,7 @@ void add_bench(CLI::App& app) {
   sub->add_flag("--quick", command->quick, "without slow and cold cases, one short repetition");
   sub->add_option("--compare", command->compare,
                   "bench.json of an earlier run (or its --out), or the folder of another build's "
-                  "programs, which "
-                  "then take turns with these")
+                  "programs, which then take turns with these")
       ->type_name("BASE");
   sub->add_option("--threshold", command->threshold,
                   "exit code 6 where a case is surely slower than in BASE by more than this")

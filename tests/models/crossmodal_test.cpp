@@ -345,16 +345,20 @@ Calls calls_of_fusion(std::int64_t layers) {
   return recorded_calls(store, [&](DropoutSites& sites) { return ops::sum_of(fusion(x, sites)); });
 }
 
+Transformer transformer_of(ParameterStore& store, std::int64_t layers) {
+  return Transformer(store, "t",
+                     {.width = 4,
+                      .layers = layers,
+                      .heads = 2,
+                      .feed_forward = 5,
+                      .dropout = 0.1,
+                      .attention_dropout = 0.1,
+                      .pre_norm = true});
+}
+
 Calls calls_of_transformer(std::int64_t layers) {
   ParameterStore store(3, DType::f64, kSimt);
-  const Transformer transformer(store, "t",
-                                {.width = 4,
-                                 .layers = layers,
-                                 .heads = 2,
-                                 .feed_forward = 5,
-                                 .dropout = 0.1,
-                                 .attention_dropout = 0.1,
-                                 .pre_norm = true});
+  const Transformer transformer = transformer_of(store, layers);
   const Variable x = on_simt(5);
   const Tensor offsets = offsets_of(3, 2);
   return recorded_calls(store, [&](DropoutSites& sites) { return transformer(x, offsets, sites); });
@@ -375,14 +379,7 @@ TEST(RecordedCalls, OfOneMoreLayer) {
 /// matrix products are the BLAS's and not among them.
 Calls launches_of_transformer(std::int64_t layers) {
   ParameterStore store(3, DType::f32, kSimt);
-  const Transformer transformer(store, "t",
-                                {.width = 4,
-                                 .layers = layers,
-                                 .heads = 2,
-                                 .feed_forward = 5,
-                                 .dropout = 0.1,
-                                 .attention_dropout = 0.1,
-                                 .pre_norm = true});
+  const Transformer transformer = transformer_of(store, layers);
   const Variable x(random_normal({5, 4}, 5).to(DType::f32).to(kSimt), true);
   DropoutSites sites({.seed = 1}, 0, true);
   const std::uint64_t begin = kernels::simt::launches();

@@ -240,6 +240,10 @@ TEST_F(Bench, ComparesWithARecordedRun) {
   EXPECT_NEAR(written().at("comparison").at("cases").at(0).at("ratio").get<double>(), 1.5, 0.01);
   write_program("p", "axpy", times(50, 51));
   EXPECT_EQ(run(compare).exit_code, 0);
+  const test::Finished folder =
+      run({"bench", "--programs", "p", "--out", "o", "--compare", "b"});  // which has bench.json
+  EXPECT_EQ(folder.exit_code, 0);
+  EXPECT_THAT(folder.out, HasSubstr("faster"));
 }
 
 TEST_F(Bench, OnlyKernelsAreComparedAndOneTimeIsNone) {

@@ -54,6 +54,19 @@ TEST_F(Commands, TrainIsNamedAfterItsConfigurationAndSaysWhatItReplaces) {
   EXPECT_THAT(other.err, HasSubstr("training anew replaces it"));
 }
 
+TEST_F(Commands, StudiesRefuseWhatTheyCannotCompareBeforeTheyTrain) {
+  const auto refused = [&](const std::string& study, const test::Arguments& settings,
+                           const std::string& why) {
+    test::Arguments arguments = test::Arguments{"experiment", study, "synthetic", "--out", "x"};
+    expect_error(arguments + kTinyModel + settings, 2, {why});
+    EXPECT_FALSE(fs::exists(path("x/trials")));
+  };
+  refused("forms", {"--set", "loss.environments=0"}, "loss.environments to 1 or more");
+  refused("probing", {"--set", "loss.environments=0"}, "loss.environments to 1 or more");
+  refused("forms", {"--set", "loss.lambda_invariance=0"}, "lambda_invariance = 0");
+  refused("fusion", {"--set", "model.fusion_heads=2"}, "every modality is one vector per sample");
+}
+
 TEST_F(Commands, Eval) {
   train("r");
   const auto report = Json::parse(read_text(path("r/report.json")));
