@@ -83,7 +83,9 @@ kernels::AttentionProblem<T> kernel_problem(const Problem& tensors, const Rows& 
                                  .scale = static_cast<SumOf<T>>(scale),
                                  .causal = options.causal,
                                  .dropout = static_cast<float>(options.dropout),
-                                 .stream = options.stream};
+                                 .stream = options.stream,
+                                 .query_rows = tensors.query().size(0),
+                                 .key_rows = tensors.key().size(0)};
   if (tensors.bias.defined()) {
     p.bias = tensors.bias.data<SumOf<T>>();
     p.bias_queries = tensors.bias.size(1);

@@ -12,6 +12,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_launch.h"
 #include "kernels/cuda/random.cuh"
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/tensor_tile.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
@@ -24,6 +25,12 @@ constexpr float kLog2E = 1.44269504F, kLn2 = 0.693147181F;
 struct AttentionTeams {
   int first[kAttentionProblems + 1], tiles[kAttentionProblems], count, elements;
   std::int64_t states[kAttentionProblems];
+  bool on_warpgroups[kAttentionProblems];  ///< its long samples
+
+  template <class Task, class Head>
+  __device__ bool left_out(const Task& task, const Head& h) const {
+    return on_warpgroups[task.item] && h.is_long();
+  }
 };
 static_assert(sizeof(AttentionBackward<float>) + sizeof(AttentionTeams) <= 4096,
               "what a kernel takes as arguments");
@@ -114,6 +121,7 @@ struct AttentionHead {
     return first_query_of + query_count <= queries &&
            sees(first_query_of, first_key_of + key_count - 1);
   }
+  __device__ bool is_long() const { return queries >= kAttentionLong && keys >= kAttentionLong; }
   /// Keys that some query below `end` sees: the first ones.
   __device__ int keys_seen_before(int end) const {
     return causal ? max(0, min(keys, min(end, queries) + keys - queries)) : keys;
@@ -197,8 +205,8 @@ __device__ void walk_tiles(int first, int end, const Load& load, const Use& use)
 
 /// Products q.k become logits in base 2, log2(e) (scale q.k + bias), -inf where the query does not
 /// see the key. The warp's own rows begin with row `own` of the sample, the other side's with
-/// `other`.
-template <bool kTransposed, class T, int kTiles>
+/// `other`. Not kBias: the problem has none.
+template <bool kTransposed, bool kBias = true, class T, int kTiles>
 __device__ void to_logits(const AttentionProblem<T>& p, const AttentionHead<T>& h, int own,
                           int other, float (&scores)[1][kTiles][4]) {
   const float factor = kLog2E * p.scale;
@@ -207,7 +215,7 @@ __device__ void to_logits(const AttentionProblem<T>& p, const AttentionHead<T>& 
   }
   const bool all =
       kTransposed ? h.sees_all(other, 8 * kTiles, own, 16) : h.sees_all(own, 16, other, 8 * kTiles);
-  if (all && p.bias == nullptr) return;
+  if (all && !(kBias && p.bias != nullptr)) return;
   const int mine = own + lane_of_warp() / 4, its = other + lane_of_warp() % 4 * 2;
   for (int n = 0; n < kTiles; ++n) {
     for (int e = 0; e < 4; ++e) {
@@ -215,7 +223,7 @@ __device__ void to_logits(const AttentionProblem<T>& p, const AttentionHead<T>& 
       const int i = kTransposed ? column : row, j = kTransposed ? row : column;
       if (!h.sees(i, j)) {
         scores[0][n][e] = kMinusInfinity;
-      } else if (p.bias != nullptr) {
+      } else if (kBias && p.bias != nullptr) {
         scores[0][n][e] += kLog2E * p.bias[(h.head * p.bias_queries + i) * p.bias_keys + j];
       }
     }
@@ -313,6 +321,27 @@ __device__ void store_rows(const typename Team::Rows& sums, const float (&factor
 
 // ---- Launches.
 
+/// Whether this device does the long samples of an item by the kernels for warpgroups (sm_90a),
+/// which have no registers for a bias.
+template <class Item>
+bool on_warpgroups(const Item& item) {
+  const auto& p = item.problem;
+  if constexpr (!std::is_same_v<std::remove_cvref_t<decltype(*p.query)>, BFloat16>) {
+    return false;
+  } else {
+    const std::int64_t width = p.head_width;
+    bool taken = device_has_warpgroups() && p.bias == nullptr && width > 32 &&
+                 p.most_queries >= kAttentionLong && p.most_keys >= kAttentionLong &&
+                 takes_tensor_map(p.query, width, p.query_rows, p.query_stride) &&
+                 takes_tensor_map(p.key, width, p.key_rows, p.key_stride) &&
+                 takes_tensor_map(p.value, width, p.key_rows, p.value_stride);
+    if constexpr (requires { item.doutput; }) {
+      taken = taken && takes_tensor_map(item.doutput, width, p.query_rows, p.width());
+    }
+    return taken;
+  }
+}
+
 /// Numbers the teams; `tiles_of(item)` and `count_of(item)` say how many tiles a head has, and how
 /// many teams a problem.
 template <class Args, class Tiles, class Count>
@@ -326,6 +355,7 @@ AttentionTeams number_teams(const Args& a, const AttentionLaunch& shape, const T
     const auto& p = a.items[i].problem;
     teams.states[i] = states;
     states += attention_states(p);
+    teams.on_warpgroups[i] = on_warpgroups(a.items[i]);
     teams.tiles[i] = static_cast<int>(tiles_of(a.items[i]));
     total += count_of(a.items[i]) * teams.tiles[i];
     require(total < std::int64_t{1} << 31, Args::name, "{} tiles are too many for one call", total);

@@ -18,9 +18,9 @@ inline constexpr int kAttentionProblems = 8;
 /// What forward and backward share. Head h of a row is its columns h * head_width .. (h + 1) *
 /// head_width. Sample s has the query rows query_begins[s] .. query_ends[s] and the key (and value)
 /// rows key_begins[s] .. key_ends[s]; the counts may differ. Packed offsets [samples + 1] are both:
-/// begins = offsets, ends = offsets + 1. Rows of no sample (padding) are neither read nor written.
-/// Rows are `*_stride` elements apart, so that query, key and value may be parts of one projection.
-/// Nothing but the elements is aligned.
+/// begins = offsets, ends = offsets + 1. What rows of no sample (padding) hold does not matter;
+/// they are not written. Rows are `*_stride` elements apart, so that query, key and value may be
+/// parts of one projection. Nothing but the elements is aligned.
 template <class T>
 struct AttentionProblem {
   const T* query;  // [query rows, heads * head_width]
@@ -52,6 +52,9 @@ struct AttentionProblem {
   const SumOf<T>* bias = nullptr;  // [heads, bias_queries, bias_keys], or null: zeros
   std::int64_t bias_queries = 0;   ///< at least most_queries
   std::int64_t bias_keys = 0;      ///< at least most_keys
+  /// Of the matrices, those of no sample included. 0: not known; bulk copies need it (sm_90a).
+  std::int64_t query_rows = 0;
+  std::int64_t key_rows = 0;
 
   constexpr std::int64_t width() const { return heads * head_width; }
 };
@@ -96,8 +99,11 @@ struct AttentionForwardItem {
 /// CPU: scores exist for kAttentionTile queries at a time. CUDA: one launch for all items; a warp
 /// has the scores of 16 queries with 32 keys in its registers, exp is within 2^-22, no workspace is
 /// used, heads have up to kAttentionDeviceWidth features. Products are the tensor cores': f32 as
-/// three products of TF32 (cuda/tensor_tile.cuh). Bytes: the four arrays once. Operations: 4 pairs
-/// width (products) + about 20 pairs heads (softmax).
+/// three products of TF32 (cuda/tensor_tile.cuh). sm_90a: a second launch for the long samples
+/// (attention_launch.h) of bf16 items without a bias whose heads have 40 to 128 features, a
+/// multiple of 8, in rows that begin at multiples of 16 bytes, by warpgroups and bulk copies.
+/// Bytes: the four arrays once. Operations: 4 pairs width (products) + about 20 pairs heads
+/// (softmax).
 template <class T>
 struct AttentionForward {
   static constexpr std::string_view name = "attention_forward";
@@ -134,11 +140,12 @@ struct AttentionBackwardItem {
 /// over the samples in order, so nothing is summed across threads. CPU: one task owns a (sample,
 /// head), or for dbias a (head, tile of queries). CUDA: three launches for all items, each of which
 /// recomputes dl: a warp has 16 queries for dquery, 16 keys for dkey and dvalue, 16 queries and 32
-/// keys for dbias; attention_states in the workspace; in f32 with more than 64 features tensor
-/// cores, which cut off, add up dkey and dvalue. For logits of magnitude L, P is recomputed with a
-/// relative error of about L eps. With T = BFloat16 doutput is bf16 too, and M * P and dl are
-/// rounded to bf16 (nearest even, dl before or after scale) as factors; D and dbias are of
-/// unrounded dl. Bytes: eight arrays. Operations: 10 pairs width + about 24 pairs heads.
+/// keys for dbias; two more on sm_90a, as in forward; attention_states in the workspace; in f32
+/// with more than 64 features tensor cores, which cut off, add up dkey and dvalue. For logits of
+/// magnitude L, P is recomputed with a relative error of about L eps. With T = BFloat16 doutput is
+/// bf16 too, and M * P and dl are rounded to bf16 (nearest even, dl before or after scale) as
+/// factors; D and dbias are of unrounded dl. Bytes: eight arrays. Operations: 10 pairs width +
+/// about 24 pairs heads.
 template <class T>
 struct AttentionBackward {
   static constexpr std::string_view name = "attention_backward";

@@ -1,82 +1,11 @@
-#include "kernels/attention/attention.cuh"
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/attention/attention_backward.cuh"
+#include "kernels/attention/attention_warpgroups.h"
 
 // Three kernels that recompute the probabilities: teams of queries for dquery, of keys for dkey and
 // dvalue (on transposed scores), of both for dbias. The first leaves what the others want to know
 // of each query, its state, in the workspace.
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
-
-/// probability = exp2(logit - shift), delta = doutput . output; 0 past the last query.
-struct QueryState {
-  float shift = 0, delta = 0;
-};
-
-/// States are [samples, heads, most_queries], shift and delta side by side.
-template <class T>
-__device__ float* states_of(const AttentionBackward<T>& a, const AttentionTeams& teams,
-                            const AttentionTask& task) {
-  const AttentionProblem<T>& p = a.items[task.item].problem;
-  return a.workspace + teams.states[task.item] +
-         2 * (task.sample * p.heads + task.head) * p.most_queries;
-}
-
-/// Of the thread's two queries.
-template <class T>
-__device__ void find_states(const AttentionBackwardItem<T>& item, const AttentionHead<T>& h,
-                            int own, QueryState (&states)[2]) {
-  const std::int64_t width = item.problem.width();
-  const auto output = h.query_rows(item.output, width);
-  const auto doutput = h.query_rows(item.doutput, width);
-  for (int half = 0; half < 2; ++half) {
-    const int i = own + lane_of_warp() / 4 + 8 * half;
-    QueryState state;
-    if (i < h.queries) {
-      for (int d = lane_of_warp() % 4; d < h.width; d += 4) {
-        state.delta += static_cast<float>(doutput.row(i)[d]) * output.row(i)[d];
-      }
-      const float log_sum_exp = item.log_sum_exp[(h.first_query + i) * item.problem.heads + h.head];
-      state.shift = log_sum_exp == kMinusInfinity ? 0.0F : kLog2E * log_sum_exp;
-    }
-    state.delta = row_of_four(state.delta, Sum{});
-    states[half] = state;
-  }
-}
-
-/// What dropout multiplies the thread's element e of tile n with; bit 4 n + e of kept.
-struct Mask {
-  unsigned kept;
-  float keep;
-
-  template <class T>
-  __device__ Mask(const AttentionProblem<T>& p, unsigned bits)
-      : kept(bits), keep(1.0F / (1.0F - p.dropout)) {}
-  __device__ float operator()(int n, int e) const {
-    return (kept >> (4 * n + e) & 1) != 0 ? keep : 0.0F;
-  }
-};
-
-/// Logits become probabilities. state_of(n, e) is the state of the element's query.
-template <int kTiles, class StateOf>
-__device__ void to_probabilities(const StateOf& state_of, float (&logits)[1][kTiles][4]) {
-  for (int n = 0; n < kTiles; ++n) {
-    for (int e = 0; e < 4; ++e) {
-      logits[0][n][e] = exp2_approximate(logits[0][n][e] - state_of(n, e).shift);
-    }
-  }
-}
-
-/// The products doutput.value in `gradients` become the derivatives by the logits.
-template <int kTiles, class StateOf>
-__device__ void to_dlogits(const float (&probabilities)[1][kTiles][4], const Mask& mask,
-                           const StateOf& state_of, float (&gradients)[1][kTiles][4]) {
-  for (int n = 0; n < kTiles; ++n) {
-    for (int e = 0; e < 4; ++e) {
-      const float inner = mask(n, e) * gradients[0][n][e] - state_of(n, e).delta;
-      gradients[0][n][e] = probabilities[0][n][e] * inner;
-    }
-  }
-}
 
 /// dl of a warp's queries from row `own` of the sample on and a tile of keys from `other` on.
 template <class Team>
@@ -111,7 +40,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
   const AttentionProblem<T>& p = item.problem;
   const AttentionHead<T> h(p, task.sample, task.head);
   const int begin = task.tile * Team::kRows, own = begin + Team::warp_row();
-  if (begin >= h.queries) return;
+  if (begin >= h.queries || teams.left_out(task, h)) return;
   const auto query = memory + Team::in_block() * teams.elements;
   const auto doutput = query + Team::kRows * Team::kStride;
   const auto others = doutput + Team::kRows * Team::kStride;
@@ -122,13 +51,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
   }
   QueryState states[2];
   find_states(item, h, own, states);
-  float* saved = states_of(a, teams, task);
-  for (int half = 0; half < 2; ++half) {
-    const int i = own + lane_of_warp() / 4 + 8 * half;
-    if (lane_of_warp() % 4 != 0 || i >= h.queries) continue;
-    saved[2 * i] = states[half].shift;
-    saved[2 * i + 1] = states[half].delta;
-  }
+  save_states(states_of(a, teams, task), h, own, states);
 
   typename Team::Rows dquery = {};
   walk_tiles<Team>(
@@ -180,7 +103,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
   const AttentionProblem<T>& p = item.problem;
   const AttentionHead<T> h(p, task.sample, task.head);
   const int begin = task.tile * Team::kRows, own = begin + Team::warp_row();
-  if (begin >= h.keys) return;
+  if (begin >= h.keys || teams.left_out(task, h)) return;
   const auto key = memory + Team::in_block() * teams.elements;
   const auto value = key + Team::kRows * Team::kStride;
   const auto others = value + Team::kRows * Team::kStride;
@@ -334,6 +257,7 @@ void backward(const AttentionBackward<T>& a) {
               [&](auto team, const auto& configuration, const auto& teams) {
                 launch(attention_dkey_dvalue_kernel<decltype(team)>, configuration, a, teams);
               });
+  if constexpr (std::is_same_v<T, BFloat16>) backward_on_warpgroups(a);
   backward_bias(a);
 }
 

@@ -1,56 +1,10 @@
-#include "kernels/attention/attention.cuh"
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/attention/attention_softmax.cuh"
+#include "kernels/attention/attention_warpgroups.h"
 
 // A team walks over the keys of its queries with a running softmax in registers (Dao 2023,
 // FlashAttention-2).
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
-
-/// Of the thread's two rows, in base 2: the maximum so far, and the thread's part of the sum.
-struct Softmax {
-  float maximum[2] = {kMinusInfinity, kMinusInfinity}, sum[2] = {};
-
-  /// With no logit above -inf, exp2(-inf - 0) is 0.
-  __device__ float shift(int half) const {
-    return maximum[half] == kMinusInfinity ? 0.0F : maximum[half];
-  }
-  /// Logits become exp2(logit - maximum); what was summed before is scaled to the new maximum.
-  template <int kTiles, int kWidthTiles>
-  __device__ void add(float (&logits)[1][kTiles][4], float (&output)[1][kWidthTiles][4]) {
-    for (int half = 0; half < 2; ++half) {
-      const float before = maximum[half];
-      float largest = before;
-      for (int n = 0; n < kTiles; ++n) {
-        largest = fmaxf(largest, fmaxf(logits[0][n][2 * half], logits[0][n][2 * half + 1]));
-      }
-      maximum[half] = row_of_four(largest, Maximum{});
-      const float from = shift(half), decay = exp2_approximate(before - from);
-      sum[half] *= decay;
-      for (int n = 0; n < kTiles; ++n) {
-        for (int odd = 0; odd < 2; ++odd) {
-          float& weight = logits[0][n][2 * half + odd];
-          weight = exp2_approximate(weight - from);
-          sum[half] += weight;
-        }
-      }
-      for (int n = 0; n < kWidthTiles; ++n) {
-        for (int odd = 0; odd < 2; ++odd) output[0][n][2 * half + odd] *= decay;
-      }
-    }
-  }
-};
-
-template <class T, int kTiles>
-__device__ void drop(const AttentionProblem<T>& p, const AttentionHead<T>& h, int own, int other,
-                     float (&weights)[1][kTiles][4]) {
-  const float keep = 1.0F / (1.0F - p.dropout);
-  const unsigned kept = kept_of_tile<false, kTiles>(p, h, own, other);
-  for (int n = 0; n < kTiles; ++n) {
-    for (int e = 0; e < 4; ++e) {
-      weights[0][n][e] *= (kept >> (4 * n + e) & 1) != 0 ? keep : 0.0F;
-    }
-  }
-}
 
 template <class Team>
 __global__ void __launch_bounds__(kAttentionThreads, Team::kForwardBlocks)
@@ -64,7 +18,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kForwardBlocks)
   const AttentionProblem<T>& p = item.problem;
   const AttentionHead<T> h(p, task.sample, task.head);
   const int begin = task.tile * Team::kRows, own = begin + Team::warp_row();
-  if (begin >= h.queries) return;
+  if (begin >= h.queries || teams.left_out(task, h)) return;
   const auto query = memory + Team::in_block() * teams.elements;
   const auto others = query + Team::kRows * Team::kStride;
   const int keys = h.keys_seen_before(begin + Team::kRows);
@@ -93,17 +47,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kForwardBlocks)
                                                                 output);
       });
 
-  float factors[2];
-  for (int half = 0; half < 2; ++half) {
-    const float sum = row_of_four(softmax.sum[half], Sum{});
-    factors[half] = sum == 0 ? 0.0F : 1.0F / sum;
-    const int i = own + lane_of_warp() / 4 + 8 * half;
-    if (lane_of_warp() % 4 == 0 && i < h.queries) {
-      item.log_sum_exp[(h.first_query + i) * p.heads + h.head] =
-          sum == 0 ? kMinusInfinity : kLn2 * softmax.shift(half) + logf(sum);
-    }
-  }
-  store_rows<Team>(output, factors, h.query_rows(item.output, p.width()), own);
+  store_forward<Team>(item, h, own, softmax, output);
 }
 
 template <class T>
@@ -121,6 +65,7 @@ void forward(const AttentionForward<T>& a) {
   with_team<1>(a, shape, [&](auto team) {
     launch(attention_forward_kernel<decltype(team)>, configuration_of(shape, teams), a, teams);
   });
+  if constexpr (std::is_same_v<T, BFloat16>) forward_on_warpgroups(a);
 }
 
 const RegisterDevice registered{&forward<float>, &forward<BFloat16>};

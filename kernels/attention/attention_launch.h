@@ -12,6 +12,10 @@ inline constexpr int kAttentionThreads = 128;
 /// What a block may have of shared memory on every GPU from sm_80 on (least on sm_86, 89 and 120).
 inline constexpr std::size_t kAttentionSharedBytes = 99 << 10;
 
+/// A sample with at least so many queries and as many keys is long: where there are warpgroups
+/// (sm_90a), they do it in bf16. Shorter ones would leave half of a block without rows.
+inline constexpr int kAttentionLong = 128;
+
 /// Rows of a tile of the other side, over which a team walks: half as many where registers and
 /// shared memory are scarce, in backward (which has two tiles of its own) in f32 at 128 features.
 constexpr int attention_other_rows(int width, int own_tiles, std::size_t element_bytes) {

@@ -15,8 +15,10 @@
 #include "kernels/simt/async_copy.h"
 #include "kernels/simt/fiber.h"
 #include "kernels/simt/kernel_name.h"
+#include "kernels/simt/mbarrier.h"
 #include "kernels/simt/schedule.h"
 #include "kernels/simt/shared.h"
+#include "kernels/simt/warpgroup_product.h"
 
 namespace cmir::kernels::simt {
 
@@ -29,7 +31,7 @@ namespace {
 
 constexpr unsigned kMaxThreads = 1024;
 
-enum class State { fresh, ready, at_barrier, at_warp, done };
+enum class State { fresh, ready, at_barrier, at_warp, at_event, done };
 
 struct Thread {
   State state;
@@ -39,6 +41,7 @@ struct Thread {
   const char* waits_for;
   int predicate;        // at a barrier
   WarpArrival arrival;  // at a warp operation
+  const void* event;    // at an event
 };
 
 /// What the warp's lanes know of one another's accesses to shared memory.
@@ -124,7 +127,8 @@ unsigned first_in(State state) {
 /// No thread can go on although some have not returned: says who waits for whom.
 void report_deadlock() {
   const unsigned lane = first_in(State::at_warp);
-  const unsigned waiting = lane < thread_count() ? lane : first_in(State::at_barrier);
+  unsigned waiting = lane < thread_count() ? lane : first_in(State::at_barrier);
+  if (waiting == thread_count()) waiting = first_in(State::at_event);
   const Thread& thread = grid.threads[waiting];
   std::string others;
   if (lane < thread_count()) {
@@ -347,6 +351,8 @@ void run_block(uint3 index) {
   std::fill(grid.warps.begin(), grid.warps.end(), Warp{});
   begin_shared_block();
   begin_async_copies(count);
+  begin_mbarriers();
+  begin_warpgroup_products(count);
   Fiber::launcher();
   next();
   if (grid.error != nullptr) std::rethrow_exception(std::exchange(grid.error, nullptr));
@@ -386,6 +392,21 @@ bool lane_ordered(unsigned lane, std::uint32_t stamp) {
   const Warp& warp = warp_of(grid.running);
   return stamp < std::max(warp.all_before, warp.before[grid.running % 32][lane]);
 }
+
+void wait_for_event(const void* event, const char* name, Location where) {
+  suspend_at(State::at_event, name, where);
+  grid.threads[grid.running].event = event;
+  wait();
+}
+
+void wake_waiters(const void* event) {
+  for (unsigned t = 0; t < thread_count(); ++t) {
+    const Thread& thread = grid.threads[t];
+    if (thread.state == State::at_event && thread.event == event) make_ready(t);
+  }
+}
+
+void advance_epoch() { ++grid.epoch; }
 
 BarrierResult block_barrier(const char* name, int predicate, Location where) {
   suspend_at(State::at_barrier, name, where);

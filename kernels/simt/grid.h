@@ -71,6 +71,14 @@ struct BarrierResult {
 };
 BarrierResult block_barrier(const char* name, int predicate, Location where);
 
+/// Suspends the running thread until another one calls wake_waiters(event). It is a fault if no
+/// thread can.
+void wait_for_event(const void* event, const char* name, Location where);
+void wake_waiters(const void* event);
+/// What all threads did before is ordered before what follows. That is more than an mbarrier
+/// promises, whose phases call it: accesses to shared memory around one are not all checked.
+void advance_epoch();
+
 /// The lanes of one warp operation: the pointers are set for those in `mask`.
 template <class In, class Out>
 struct Lanes {

@@ -214,7 +214,12 @@ std::byte* begin_async_write(const SharedPlace& place, std::size_t bytes) {
 }
 
 std::byte* finish_async_write(const SharedPlace& place, std::size_t bytes) {
-  return use_shared(place, bytes, SharedUse::write, bytes);
+  const std::size_t offset = checked_offset(place, bytes, bytes);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    cells[offset + i].write = access_now(place.where, false);
+    cells[offset + i].written_in = block_serial();
+  }
+  return memory + offset;
 }
 
 void fail_index(const SharedPlace& place, std::ptrdiff_t index, std::size_t extent) {

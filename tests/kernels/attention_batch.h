@@ -77,7 +77,9 @@ struct Batch {
                .scale = static_cast<Sum>(c.scale),
                .causal = c.causal,
                .dropout = c.dropout,
-               .stream = {.seed = 7, .step = 2, .site = 3}};
+               .stream = {.seed = 7, .step = 2, .site = 3},
+               .query_rows = query_offsets.back(),
+               .key_rows = key_offsets.back()};
     if (!c.bias) return;
     problem.bias = bias.data();
     problem.bias_queries = problem.most_queries + 2;

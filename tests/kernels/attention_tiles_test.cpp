@@ -72,6 +72,8 @@ struct Problem {
     problem.causal = shape.causal;
     problem.dropout = shape.dropout;
     problem.stream = {.seed = seed, .step = 2, .site = 3};
+    problem.query_rows = queries;
+    problem.key_rows = keys;
     if (!shape.bias) return;
     problem.bias = bias.data();
     problem.bias_queries = problem.most_queries + 1;
