@@ -27,8 +27,11 @@ constexpr int attention_other_rows(int width, int own_tiles, std::size_t element
 /// it holds two tiles, in two slots where there is more than one step to the walk: the next tiles
 /// come while these are used.
 struct AttentionLaunch {
-  int width;        ///< of the tiles: the head's, padded to 32, 64 or 128
-  int team_warps;   ///< 1 where every sample is short, so that no warp is without rows; else 4
+  int width;  ///< of the tiles: the head's, padded to 32, 64 or 128
+  /// 1 where every sample is short, so that no warp is without rows, and as many as fit share a
+  /// block; else 4. Those of 33 to 64 rows fill a block each, of which registers and shared memory
+  /// let 2 to 4 (by width; forward) be on a multiprocessor.
+  int team_warps;
   int block_teams;  ///< several only of one warp: then they need no barrier between them
   int slots;        ///< 1 or 2
   int other_rows;
