@@ -8,8 +8,8 @@ namespace {
 using Maps = AttentionMaps<4>;  // query, key, value, doutput
 using Item = AttentionBackwardItem<BFloat16>;
 using Head = AttentionHead<BFloat16>;
-template <class Team>
-using Block = WarpgroupBlock<Team, AttentionBackward<BFloat16>>;
+template <class Team, bool kOfKeys>
+using Block = WarpgroupBlock<Team, AttentionBackward<BFloat16>, !kOfKeys>;
 
 /// dquery of a warp's 16 queries, from row `own` of the sample on. Own tiles: query, doutput.
 template <class Team>
@@ -25,10 +25,11 @@ __device__ void find_dquery(const WarpgroupTiles<Team>& tiles, const Item& item,
   for (int other = 0, step = 0; other < keys; other += Team::kOtherRows, step += 2) {
     typename Team::Scores weights, dlogits;
     tiles.wait(step);
-    wgmma_fence(weights[0], dlogits[0]);
+    wgmma_fence(weights[0]);
     tiles.multiply_rows(0, step, weights[0]);
     wgmma_commit();
     tiles.wait(step + 1);
+    wgmma_fence(dlogits[0]);
     tiles.multiply_rows(1, step + 1, dlogits[0]);
     wgmma_commit();
     wgmma_wait<1>(weights[0]);
@@ -65,10 +66,11 @@ __device__ void find_dkey_dvalue(const WarpgroupTiles<Team>& tiles, const Item& 
     };
     typename Team::Scores weights, masked, dlogits;
     tiles.wait(step);
-    wgmma_fence(weights[0], dlogits[0]);
+    wgmma_fence(weights[0]);
     tiles.multiply_rows(0, step, weights[0]);
     wgmma_commit();
     tiles.wait(step + 1);
+    wgmma_fence(dlogits[0]);
     tiles.multiply_rows(1, step + 1, dlogits[0]);
     wgmma_commit();
     wgmma_wait<1>(weights[0]);
@@ -100,7 +102,7 @@ __device__ void find_dkey_dvalue(const WarpgroupTiles<Team>& tiles, const Item& 
 
 /// The block's own tiles, and those of the other side in turn, from row `first` to `end`.
 template <class Team, bool kOfKeys>
-__device__ void copy_tiles(const WarpgroupTiles<Team>& tiles, const Block<Team>& block,
+__device__ void copy_tiles(const WarpgroupTiles<Team>& tiles, const Block<Team, kOfKeys>& block,
                            const TensorMap (&maps)[4], int first, int end) {
   const BoxSource query = block.query_rows(maps[0]), doutput = block.query_rows(maps[3]);
   const BoxSource key = block.key_rows(maps[1]), value = block.key_rows(maps[2]);
@@ -118,7 +120,7 @@ __device__ void backward_block(const AttentionBackward<BFloat16>& a, const Atten
   CMIR_DYNAMIC_SHARED(BFloat16, memory);
   CMIR_SHARED(Mbarrier, barriers, [Team::kBarriers]);
   const auto work = [&](const auto& use) {
-    const Block<Team> block(a, teams);
+    const Block<Team, kOfKeys> block(a, teams);
     const Head& h = block.h;
     if (!h.is_long() || block.begin >= (kOfKeys ? h.keys : h.queries)) return;
     const WarpgroupTiles<Team> tiles(memory, barriers);
@@ -154,7 +156,7 @@ __global__ void __launch_bounds__(Team::kThreads, 1)
     attention_backward_warpgroup_kernel(const __grid_constant__ AttentionBackward<BFloat16> a,
                                         const __grid_constant__ AttentionTeams teams,
                                         const __grid_constant__ Maps maps) {
-  if constexpr (kHasWarpgroups && sizeof(Team) > 0) {
+  if constexpr (kHasWarpgroups && sizeof(Team) > 0) {  // dependent, so that it can be left out
     backward_block<Team, kOfKeys>(a, teams, maps);
   }
 }
@@ -164,6 +166,7 @@ void launch_backward(const AttentionBackward<BFloat16>& a, const Maps& maps) {
   using Team = WarpgroupTeam<kWidth, 64, 2>;
   const AttentionTeams queries =
       warpgroup_teams<Team>(a, [](const auto& item) { return item.problem.most_queries; });
+  if (queries.first[queries.count] == 0) return;
   launch(attention_backward_warpgroup_kernel<Team, false>, warpgroup_configuration<Team>(queries),
          a, queries, maps);
   const AttentionTeams keys =

@@ -7,7 +7,7 @@ namespace {
 using Maps = AttentionMaps<3>;  // query, key, value
 
 template <class Team>
-using Block = WarpgroupBlock<Team, AttentionForward<BFloat16>>;
+using Block = WarpgroupBlock<Team, AttentionForward<BFloat16>, true>;
 
 /// The block's queries, and the keys and values in turn.
 template <class Team>
@@ -23,7 +23,8 @@ __device__ void copy_tiles(const WarpgroupTiles<Team>& tiles, const Block<Team>&
   }
 }
 
-/// A warp's 16 queries.
+/// A warp's 16 queries. A tile has its softmax while the tensor cores weigh the values of the one
+/// before.
 template <class Team>
 __device__ void attend(const WarpgroupTiles<Team>& tiles, const Block<Team>& block,
                        const AttentionForwardItem<BFloat16>& item) {
@@ -34,28 +35,43 @@ __device__ void attend(const WarpgroupTiles<Team>& tiles, const Block<Team>& blo
   typename Team::Rows output = {};
   Softmax softmax;
   mbarrier_wait(tiles.own_full, 0);
+  Bf16Factors::Left weights[Team::kOtherRows / 16];  // of the tile before
   for (int step = 0; step / 2 * Team::kOtherRows < keys; step += 2) {
     const int other = step / 2 * Team::kOtherRows;
     typename Team::Scores scores;
     tiles.wait(step);
-    wgmma_fence(scores[0]);
+    tiles.wait_turn(step / 2);
+    wgmma_fence(scores[0], output[0]);
     tiles.multiply_rows(0, step, scores[0]);
     wgmma_commit();
-    wgmma_wait<0>(scores[0]);
+    if (step > 0) {
+      tiles.wait(step - 1);
+      wgmma_fence(output[0]);
+      tiles.add_weighted_rows(weights, step - 1, output[0]);
+      wgmma_commit();
+      tiles.pass_turn();
+      wgmma_wait<1>(scores[0]);
+    } else {
+      tiles.pass_turn();
+      wgmma_wait<0>(scores[0]);
+    }
     tiles.release(step);
-
     to_logits<false, false>(p, h, own, other, scores);
-    softmax.add(scores, output);
+    float decay[2];
+    softmax.add(scores, decay);
     if (p.dropout > 0) drop(p, h, own, other, scores);
-    Bf16Factors::Left weights[Team::kOtherRows / 16];
+    wgmma_wait<0>(output[0]);
+    if (step > 0) tiles.release(step - 1);
+    Softmax::scale(decay, output);
     factors_of(scores, weights);
-
-    tiles.wait(step + 1);
+  }
+  if (keys > 0) {
+    const int last = (keys - 1) / Team::kOtherRows * 2 + 1;
+    tiles.wait(last);
     wgmma_fence(output[0]);
-    tiles.add_weighted_rows(weights, step + 1, output[0]);
+    tiles.add_weighted_rows(weights, last, output[0]);
     wgmma_commit();
     wgmma_wait<0>(output[0]);
-    tiles.release(step + 1);
   }
   store_forward<Team>(item, h, own, softmax, output);
 }
@@ -89,7 +105,7 @@ __global__ void __launch_bounds__(Team::kThreads, 1)
     attention_forward_warpgroup_kernel(const __grid_constant__ AttentionForward<BFloat16> a,
                                        const __grid_constant__ AttentionTeams teams,
                                        const __grid_constant__ Maps maps) {
-  if constexpr (kHasWarpgroups && sizeof(Team) > 0) {
+  if constexpr (kHasWarpgroups && sizeof(Team) > 0) {  // dependent, so that it can be left out
     forward_block<Team>(a, teams, maps);
   }
 }
@@ -99,6 +115,7 @@ void launch_forward(const AttentionForward<BFloat16>& a, const Maps& maps) {
   using Team = WarpgroupTeam<kWidth, 128, 1>;
   const AttentionTeams teams =
       warpgroup_teams<Team>(a, [](const auto& item) { return item.problem.most_queries; });
+  if (teams.first[teams.count] == 0) return;
   launch(attention_forward_warpgroup_kernel<Team>, warpgroup_configuration<Team>(teams), a, teams,
          maps);
 }

@@ -16,8 +16,8 @@ struct Softmax {
     return maximum[half] == kMinusInfinity ? 0.0F : maximum[half];
   }
   /// Logits become exp2(logit - maximum); what was summed before is scaled to the new maximum.
-  template <int kTiles, int kWidthTiles>
-  __device__ void add(float (&logits)[1][kTiles][4], float (&output)[1][kWidthTiles][4]) {
+  template <int kTiles>
+  __device__ void add(float (&logits)[1][kTiles][4], float (&decays)[2]) {
     for (int half = 0; half < 2; ++half) {
       const float before = maximum[half];
       float largest = before;
@@ -26,6 +26,7 @@ struct Softmax {
       }
       maximum[half] = row_of_four(largest, Maximum{});
       const float from = shift(half), decay = exp2_approximate(before - from);
+      decays[half] = decay;
       sum[half] *= decay;
       for (int n = 0; n < kTiles; ++n) {
         for (int odd = 0; odd < 2; ++odd) {
@@ -34,9 +35,18 @@ struct Softmax {
           sum[half] += weight;
         }
       }
-      for (int n = 0; n < kWidthTiles; ++n) {
-        for (int odd = 0; odd < 2; ++odd) output[0][n][2 * half + odd] *= decay;
-      }
+    }
+  }
+  template <int kTiles, int kWidthTiles>
+  __device__ void add(float (&logits)[1][kTiles][4], float (&output)[1][kWidthTiles][4]) {
+    float decay[2];
+    add(logits, decay);
+    scale(decay, output);
+  }
+  template <int kWidthTiles>
+  __device__ static void scale(const float (&decay)[2], float (&output)[1][kWidthTiles][4]) {
+    for (int n = 0; n < kWidthTiles; ++n) {
+      for (int e = 0; e < 4; ++e) output[0][n][e] *= decay[e / 2];
     }
   }
 };

@@ -1,8 +1,8 @@
 // Attention on Hopper (sm_90a): a block has one head of one sample and kOwnRows of its rows (of
 // queries, or of keys). Its first warp copies: the block's own tiles once, then the other side's
 // tiles, two kinds in turn (key and value, or query and doutput), to a ring of slots. Two
-// warpgroups of 64 rows each multiply (Shah et al. 2024, FlashAttention-3: while one has its
-// softmax the tensor cores are the other's). The layout of tiles: kernels/cuda/warpgroup.h.
+// warpgroups of 64 rows each multiply (Shah et al. 2024, FlashAttention-3). The layout of tiles:
+// kernels/cuda/warpgroup.h.
 //
 // A box may run past the sample's last row, into rows of others. What those are must not matter,
 // even if it is NaN: the copying warp sets them to 0 in a tile of the other side. In one's own
@@ -21,7 +21,7 @@ struct WarpgroupTeam {
   static constexpr int kOwnSize = kOwnRows * kWidth, kOtherSize = kOtherRows * kWidth;
   static constexpr int kConsumers = 8;  ///< warps; and a warpgroup that copies
   static constexpr int kThreads = 32 * kConsumers + 128, kSlots = 4;
-  static constexpr int kBarriers = 2 * kSlots + 2;
+  static constexpr int kBarriers = 2 * kSlots + 4;  ///< the members of WarpgroupTiles
   using Rows = float[1][kWidth / 8][4];
   using Scores = float[1][kOtherRows / 8][4];
 
@@ -45,7 +45,7 @@ template <class Team>
 struct WarpgroupTiles {
   using Pointer = SharedPointer<BFloat16>;
   Pointer own, ring;
-  SharedPointer<Mbarrier> full, empty, own_full, patch;
+  SharedPointer<Mbarrier> full, empty, own_full, patch, turn;
 
   __device__ WarpgroupTiles(const Pointer& memory, const SharedPointer<Mbarrier>& barriers)
       : own(memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16))),
@@ -53,7 +53,8 @@ struct WarpgroupTiles {
         full(barriers),
         empty(barriers + Team::kSlots),
         own_full(barriers + 2 * Team::kSlots),
-        patch(barriers + (2 * Team::kSlots + 1)) {
+        patch(barriers + (2 * Team::kSlots + 1)),
+        turn(barriers + (2 * Team::kSlots + 2)) {
     if (threadIdx.x == 0) {
       for (int slot = 0; slot < Team::kSlots; ++slot) {
         mbarrier_init(full + slot, 1);
@@ -61,6 +62,8 @@ struct WarpgroupTiles {
       }
       mbarrier_init(own_full, 1);
       mbarrier_init(patch, 1);
+      mbarrier_init(turn, 4);
+      mbarrier_init(turn + 1, 4);
       fence_mbarrier_init();
     }
     __syncthreads();
@@ -99,6 +102,7 @@ struct WarpgroupTiles {
       mbarrier_arrive_expecting(arrival, sizeof(BFloat16) * Team::kOtherSize);
       copy_boxes<Team::kOtherRows>(tile(step), from, begin, arrival);
     }
+    __syncwarp();  // no lane waits while another has copies to start
     if (whole) return;
     mbarrier_wait(patch, patched++ % 2);
     const auto words = shared_cast<unsigned>(tile(step));
@@ -119,6 +123,17 @@ struct WarpgroupTiles {
   }
   __device__ void release(int step) const {
     if (lane_of_warp() == 0) mbarrier_arrive(empty + step % Team::kSlots);
+  }
+
+  /// The warpgroups take turns to start a round of products, so that one has its softmax while the
+  /// tensor cores are the other's.
+  __device__ void wait_turn(int round) const {
+    const int mine = Team::warpgroup();
+    mbarrier_wait(turn + mine, round % 2 ^ (1 - mine));
+  }
+  __device__ void pass_turn() const {
+    __syncwarp();  // every lane has had its turn
+    if (lane_of_warp() == 0) mbarrier_arrive(turn + (1 - Team::warpgroup()));
   }
 
   /// sums = the warpgroup's rows of own tile `index` . the rows of a step.
@@ -160,7 +175,8 @@ __device__ void factors_of(const float (&scores)[1][kTiles][4],
 }
 
 /// What a block works on. The warps that copy have few registers, so each side finds it out itself.
-template <class Team, class Args>
+/// kLastFirst: a head's last rows, which in a causal problem see most, begin first.
+template <class Team, class Args, bool kLastFirst>
 struct WarpgroupBlock {
   AttentionTask task;
   AttentionHead<BFloat16> h;
@@ -169,7 +185,7 @@ struct WarpgroupBlock {
   __device__ WarpgroupBlock(const Args& a, const AttentionTeams& teams)
       : task(teams, static_cast<int>(blockIdx.x), static_cast<int>(a.items[0].problem.heads)),
         h(a.items[task.item].problem, task.sample, task.head),
-        begin(task.tile * Team::kOwnRows) {}
+        begin((kLastFirst ? teams.tiles[task.item] - 1 - task.tile : task.tile) * Team::kOwnRows) {}
 
   __device__ BoxSource query_rows(const TensorMap& map) const {
     return {&map, h.head, static_cast<int>(h.first_query), h.queries};

@@ -27,6 +27,7 @@ inline constexpr int kTensorBoxRows = 64, kTensorBoxWidth = 64;
 inline bool device_has_warpgroups() {
 #if defined(CMIR_SM90A)
   static const bool has = [] {
+    ::cmir::cuda::current_stream();  // makes the process's device this thread's
     int device = 0, major = 0, minor = -1;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);

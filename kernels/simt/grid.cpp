@@ -217,6 +217,7 @@ void work() {
     std::exception_ptr error;
     try {
       grid.body->call(grid.body->state);
+      end_warpgroup_products();
     } catch (const Cancelled&) {
     } catch (...) {
       error = std::current_exception();

@@ -88,6 +88,9 @@ void wait_at_mbarrier(const SharedPlace& place, unsigned parity) {
       finish(copy);
       barrier.bytes -= static_cast<std::int64_t>(kBoxBytes);
     }
+    if (barrier.pending == 0 && barrier.bytes < 0) {
+      fault(place.where, "more bytes have come than the phase's arrivals announced");
+    }
     end_phase_if_complete(barrier);
     if (barrier.phase % 2 != parity) return wake_waiters(&barrier);
     wait_for_event(&barrier, "mbarrier_wait", place.where);

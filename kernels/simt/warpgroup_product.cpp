@@ -102,6 +102,12 @@ void multiply(const Products& lanes) {
 
 void begin_warpgroup_products(std::size_t threads) { queues().assign(threads, Queue{}); }
 
+void end_warpgroup_products() {
+  const Queue& queue = queues()[thread_rank()];
+  if (queue.open.empty() && queue.groups.empty()) return;
+  fault({}, "returns without having waited for its warpgroup's products");
+}
+
 void issue_warpgroup_product(const WarpgroupProduct& product) {
   queues()[thread_rank()].open.push_back(product);
 }

@@ -34,5 +34,7 @@ void wait_for_warpgroup_products(std::size_t keep, Location where);
 
 /// Called at the start of each block.
 void begin_warpgroup_products(std::size_t threads);
+/// Called when a thread returns: faults if it has not waited for all its products.
+void end_warpgroup_products();
 
 }  // namespace cmir::kernels::simt

@@ -10,6 +10,7 @@
 #include "core/philox.h"
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/simt/schedule.h"
+#include "tests/simt/fault_test.h"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
@@ -160,7 +161,33 @@ TEST(WarpgroupTest, WeightsTimesRowsAreExact) {
   expect_product<16, false>();
 }
 
-enum class Mistake { none, reads_early, overwrites, never_arrives, no_barrier };
+template <int kWait>
+__global__ void unfinished_kernel(TensorMap map) {
+  CMIR_DYNAMIC_SHARED(BFloat16, panel);
+  CMIR_SHARED(Mbarrier, barrier, [1]);
+  if (threadIdx.x == 0) mbarrier_init(barrier, 1);
+  __syncthreads();
+  load_box(panel, map, 0, 0, 0, barrier);
+  mbarrier_wait(barrier, 0);
+  float sums[8][4];
+  for (int group = 0; group < 2; ++group) {
+    warpgroup_multiply(sums, matrix_descriptor(panel, 16, 1024), matrix_descriptor(panel, 16, 1024),
+                       group > 0);
+    wgmma_commit();
+  }
+  wgmma_wait<kWait>(sums);
+}
+
+TEST(WarpgroupTest, ProductsThatNobodyWaitsForAreFound) {
+  const Matrix matrix(64, 64, 3);
+  const TensorMap map = make_tensor_map(matrix.elements.data(), 64, 1, 64, 64);
+  const LaunchConfig config{.grid = dim3(1), .block = dim3(128), .shared_bytes = 2 * kPanel};
+  EXPECT_EQ(testing::fault_message(unfinished_kernel<0>, config, map), "");
+  EXPECT_THAT(testing::fault_message(unfinished_kernel<1>, config, map),
+              HasSubstr("without having waited for its warpgroup's products"));
+}
+
+enum class Mistake { none, reads_early, overwrites, never_arrives, announces_less, no_barrier };
 
 /// A thread copies two boxes to one place, one after another; the others read each.
 __global__ void pipeline_kernel(TensorMap map, Mistake mistake, float* out) {
@@ -181,6 +208,11 @@ __global__ void pipeline_kernel(TensorMap map, Mistake mistake, float* out) {
       if (threadIdx.x != 0) continue;
       if (mistake != Mistake::overwrites) mbarrier_wait(empty, parity ^ 1);
       if (mistake == Mistake::never_arrives) continue;
+      if (mistake == Mistake::announces_less) {
+        mbarrier_arrive_expecting(full, 16);
+        copy_tensor_box(panel, map, 0, 0, 64 * i, full);
+        continue;
+      }
       load_box(panel, map, 0, 0, 64 * i, full);
     } else {
       if (mistake != Mistake::reads_early) mbarrier_wait(full, parity);
@@ -215,6 +247,7 @@ TEST(WarpgroupTest, FindsWhatIsWrongWithAPipeline) {
   EXPECT_THAT(fault_of(Mistake::reads_early), HasSubstr("is read before it is written"));
   EXPECT_THAT(fault_of(Mistake::overwrites), HasSubstr("more than 1 arrivals in a phase"));
   EXPECT_THAT(fault_of(Mistake::never_arrives), HasSubstr("mbarrier_wait is not reached"));
+  EXPECT_THAT(fault_of(Mistake::announces_less), HasSubstr("more bytes have come"));
   EXPECT_THAT(fault_of(Mistake::no_barrier), HasSubstr("no barrier was initialised"));
 }
 
