@@ -49,29 +49,35 @@ Tensor rows_by(bool padded, const Shape& shape, DType dtype, Device device) {
 struct Attention {
   static constexpr std::string_view name = kName;
   struct Attributes {
-    std::int64_t projections;
+    Parts parts;
     AttentionOptions options;  ///< without the bias
     bool has_bias;
   };
   std::vector<Attributes> problems;
+  /// The first of the inputs, before the biases; no two problems share columns of one.
+  std::size_t projections;
   std::int64_t heads;
   std::shared_ptr<std::vector<Tensor>> doutputs;
   Precision precision = current_precision();
 
   Problem saved_problem(const OpContext& context, std::size_t i, std::size_t& at) const {
-    Problem tensors;
-    for (std::int64_t k = 0; k < problems[i].projections; ++k)
-      tensors.projections.push_back(context.saved(at++));
+    Problem tensors{problems[i].parts};
+    for (int part = 0; part < 3; ++part)
+      tensors.projections[part] = context.saved(tensors.parts.projections[part]);
     tensors.bias = context.saved(at++);
     tensors.query_bounds = context.saved(at++);
     tensors.key_bounds = context.saved(at++);
     return tensors;
   }
 
-  std::vector<Tensor> forward(OpContext& context, std::vector<Problem>& tensors) const {
-    std::vector<Tensor> outputs, log_sum_exps;
+  std::vector<Tensor> forward(OpContext& context, std::span<const Variable> inputs,
+                              std::vector<Problem>& tensors) const {
+    std::vector<Tensor> outputs, log_sum_exps, factors;
+    for (const Variable& x : inputs.first(projections))
+      factors.push_back(as_factor(name, x.value(), precision));
     for (Problem& problem : tensors) {
-      for (Tensor& x : problem.projections) x = as_factor(name, x, precision);
+      for (int part = 0; part < 3; ++part)
+        problem.projections[part] = factors[problem.parts.projections[part]];
     }
     dispatch_factor(tensors.front().query().dtype(), name, [&]<class T>() {
       for_each_call(std::ssize(tensors), [&](std::int64_t first, std::int64_t last) {
@@ -80,8 +86,8 @@ struct Attention {
       });
     });
     if (!context.recording()) return outputs;
+    for (const Tensor& x : factors) context.save(x);
     for (std::size_t i = 0; i < tensors.size(); ++i) {
-      for (const Tensor& x : tensors[i].projections) context.save(x);
       for (const Tensor& x : {tensors[i].bias, tensors[i].query_bounds, tensors[i].key_bounds,
                               outputs[i], log_sum_exps[i]})
         context.save(x);
@@ -104,7 +110,8 @@ struct Attention {
       const AttentionOptions& options = problems[static_cast<std::size_t>(first) + i].options;
       check_lengths(queries, keys, problem.bias, options);
       const std::int64_t count = problem.query().size(0);
-      outputs.push_back(rows_by(queries.padded, {count, problem.width()}, dtype_of<Sum>, device));
+      outputs.push_back(
+          rows_by(queries.padded, {count, problem.parts.width}, dtype_of<Sum>, device));
       log_sum_exps.push_back(Tensor::empty({count, heads}, dtype_of<Sum>, device));
       args.items[i] = {kernel_problem<T>(problem, queries, keys, heads, options),
                        outputs.back().mutable_data<Sum>(), log_sum_exps.back().mutable_data<Sum>()};
@@ -128,23 +135,25 @@ struct Attention {
   }
 
   Gradients backward(const OpContext& context, const Tensor&) const {
-    Gradients gradients;
+    Gradients gradients(projections);
     std::vector<Work> works;
-    std::size_t at = 0, input = 0;
+    std::size_t at = projections;
     for (std::size_t i = 0; i < problems.size(); ++i) {
       Work work{i, saved_problem(context, i, at)};
       work.output = context.saved(at++);
       work.log_sum_exp = context.saved(at++);
       work.doutput = std::exchange((*doutputs)[i], Tensor());
-      work.first_input = input;
-      input += problems[i].projections + (problems[i].has_bias ? 1 : 0);
-      work.wants_dbias = problems[i].has_bias && context.needs_gradient(input - 1);
-      gradients.resize(input);
+      if (problems[i].has_bias) {
+        work.bias = gradients.size();
+        gradients.emplace_back();
+        work.wants_dbias = context.needs_gradient(work.bias);
+      }
       if (!work.doutput.defined()) continue;  // this output was not used
       work.doutput = as_factor(name, work.doutput, precision);
       works.push_back(std::move(work));
     }
     dispatch_factor(works.front().tensors.query().dtype(), name, [&]<class T>() {
+      make_gradients<SumOf<T>>(works, gradients);
       for_each_call(std::ssize(works), [&](std::int64_t first, std::int64_t last) {
         run_backward<T>({works.data() + first, works.data() + last}, gradients);
       });
@@ -157,9 +166,29 @@ struct Attention {
     std::size_t problem;
     Problem tensors;
     Tensor output = {}, log_sum_exp = {}, doutput = {};
-    std::size_t first_input = 0;  ///< among the op's inputs
+    std::size_t bias = 0;  ///< among the op's inputs
     bool wants_dbias = false;
   };
+
+  /// Those of the projections, with zeros where no problem writes.
+  template <class Sum>
+  void make_gradients(std::span<const Work> works, Gradients& gradients) const {
+    for (std::size_t p = 0; p < projections; ++p) {
+      Tensor x;
+      std::int64_t columns = 0;  // that are written
+      bool padded = false;
+      for (const Work& work : works) {
+        for (int part = 0; part < 3; ++part) {
+          if (work.tensors.parts.projections[part] != p) continue;
+          x = work.tensors.projections[part];
+          columns += work.tensors.parts.width;
+          padded = padded || work.tensors.padded();
+        }
+      }
+      if (x.defined())
+        gradients[p] = rows_by(padded || columns < x.size(1), x.shape(), dtype_of<Sum>, x.device());
+    }
+  }
 
   template <class T>
   void run_backward(std::span<const Work> works, Gradients& gradients) const {
@@ -173,27 +202,23 @@ struct Attention {
       const Problem& tensors = work.tensors;
       const Rows queries(tensors.query_bounds, tensors.query()),
           keys(tensors.key_bounds, tensors.key());
-      std::vector<Tensor> dprojections;
-      for (const Tensor& x : tensors.projections) {
-        dprojections.push_back(
-            rows_by(queries.padded || keys.padded, x.shape(), dtype_of<Sum>, device));
-      }
-      const std::int64_t width = tensors.width();
+      const auto gradient = [&](int part) {
+        return gradients[tensors.parts.projections[part]].mutable_data<Sum>() +
+               tensors.parts.columns[part];
+      };
       args.items[i] = {
           kernel_problem<T>(tensors, queries, keys, heads, problems[work.problem].options),
           work.output.data<Sum>(),
           work.log_sum_exp.data<Sum>(),
           work.doutput.data<T>(),
-          Problem::first_element<Sum>(dprojections, 0, width),
-          Problem::first_element<Sum>(dprojections, 1, width),
-          Problem::first_element<Sum>(dprojections, 2, width)};
+          gradient(0),
+          gradient(1),
+          gradient(2)};
       if (work.wants_dbias) {
         Tensor dbias = Tensor::empty(tensors.bias.shape(), dtype_of<Sum>, device);
         args.items[i].dbias = dbias.mutable_data<Sum>();
-        gradients[work.first_input + dprojections.size()] = dbias;
+        gradients[work.bias] = dbias;
       }
-      std::ranges::move(dprojections,
-                        gradients.begin() + static_cast<std::ptrdiff_t>(work.first_input));
       rows.insert(rows.end(), {queries, keys});
     }
     const Tensor workspace =
@@ -219,26 +244,36 @@ struct AttentionOutput {
   static std::vector<GradientCase> gradient_cases();
 };
 
-/// The variables that the tape sees as the op's inputs, problem by problem.
-std::vector<Variable> inputs_of(std::span<const AttentionInput> inputs) {
-  std::vector<Variable> variables;
-  for (const AttentionInput& input : inputs) {
-    for (const Variable& x : {input.query, input.key, input.value, input.options.bias})
-      if (x.defined()) variables.push_back(x);
+/// The projections that the tape sees as the op's inputs. One of which several problems have
+/// columns of their own is one input; where they share columns, each has it as an input of its own.
+class Projections {
+ public:
+  /// The number of the input in which the columns [begin, begin + width) of x are now taken.
+  std::size_t take(const Variable& x, std::int64_t begin, std::int64_t width) {
+    const Range range{begin, begin + width};
+    const auto free = [&](std::size_t i) {
+      return inputs_[i].node() == x.node() && inputs_[i].value().raw() == x.value().raw() &&
+             inputs_[i].shape() == x.shape() &&
+             std::ranges::none_of(taken_[i], [&](const Range& other) {
+               return range.first < other.second && other.first < range.second;
+             });
+    };
+    std::size_t i = 0;
+    while (i < inputs_.size() && !free(i)) ++i;
+    if (i == inputs_.size()) {
+      inputs_.push_back(x);
+      taken_.emplace_back();
+    }
+    taken_[i].push_back(range);
+    return i;
   }
-  return variables;
-}
+  std::vector<Variable>& inputs() { return inputs_; }
 
-Problem tensors_of(const AttentionInput& input, std::int64_t heads) {
-  Problem tensors{{}, input.options.bias.value(), input.query_offsets, input.key_offsets};
-  for (const Variable& x : {input.query, input.key, input.value})
-    if (x.defined()) tensors.projections.push_back(x.value());
-  require(input.query.defined() && (input.key.defined() || !input.value.defined()), kName,
-          "needs a query, and a key where there is a value");
-  tensors.check(heads);
-  check_options(input.options);
-  return tensors;
-}
+ private:
+  using Range = std::pair<std::int64_t, std::int64_t>;
+  std::vector<Variable> inputs_;
+  std::vector<std::vector<Range>> taken_;
+};
 
 void check_group(std::span<const AttentionInput> inputs, std::span<const Problem> tensors) {
   require(!inputs.empty(), kName, "needs at least one problem");
@@ -249,11 +284,11 @@ void check_group(std::span<const AttentionInput> inputs, std::span<const Problem
            a.stream.counter == b.stream.counter;
   };
   for (std::size_t i = 1; i < tensors.size(); ++i) {
-    require(tensors[i].width() == tensors[0].width() &&
+    require(tensors[i].parts.width == tensors[0].parts.width &&
                 tensors[i].query().dtype() == tensors[0].query().dtype(),
             kName, "problem {} has queries {} of width {}, problem 0 {} of width {}", i,
-            tensors[i].query().describe(), tensors[i].width(), tensors[0].query().describe(),
-            tensors[0].width());
+            tensors[i].query().describe(), tensors[i].parts.width, tensors[0].query().describe(),
+            tensors[0].parts.width);
     for (std::size_t j = 0; j < i; ++j)
       require(!same_draws(i, j), kName, "problems {} and {} have dropout of one random stream", j,
               i);
@@ -336,7 +371,24 @@ std::vector<GradientCase> AttentionOutput::gradient_cases() {
     for (std::size_t i : {4, 6, 7}) sum = add(sum, outputs[i]);
     return concat({sum, slice_rows(add(outputs[2], outputs[8]), 0, 5)});
   };
-  return {{"nine problems",
+  // Of v[0] the columns 0 to 2 serve nothing, 10 to 12 two problems.
+  const auto columns = [](const Tensor& others) {
+    return [others](std::span<const Variable> v) {
+      const Tensor rows = int_tensor({0, 2, 5});
+      const std::vector<AttentionInput> inputs = {
+          {v[0], v[0], {}, rows, rows, {}, 2, 10, 2},
+          {v[0], v[1], {}, rows, others, {.causal = true}, 2, 6, 0},
+          {v[1], v[0], {}, others, rows, {}, 2, 4, 6},
+          {v[0], v[1], {}, rows, others, {}, 2, 10, 0}};
+      const auto outputs = attention_group(inputs, 1);
+      const Variable sum = multiply(outputs[0], outputs[1]);
+      return concat({add(sum, outputs[3]), slice_rows(outputs[2], 0, 5)});
+    };
+  };
+  const std::vector<Tensor> products{random_normal({5, 12}, 1), random_normal({6, 6}, 2)};
+  return {{"columns of products for several problems", products, columns(int_tensor({0, 4, 6}))},
+          {"and padded rows", products, columns(padded_rows(int_tensor({2, 1}), 3))},
+          {"nine problems",
            {random_normal({5, 4}, 1), random_normal({6, 8}, 2), random_normal({6, 12}, 3),
             random_normal({2, 3, 4}, 4)},
            pairs}};
@@ -345,16 +397,24 @@ std::vector<GradientCase> AttentionOutput::gradient_cases() {
 }  // namespace
 
 std::vector<Variable> attention_group(std::span<const AttentionInput> inputs, std::int64_t heads) {
-  Attention op{{}, heads, std::make_shared<std::vector<Tensor>>(inputs.size())};
+  Attention op{{}, 0, heads, std::make_shared<std::vector<Tensor>>(inputs.size())};
   std::vector<Problem> tensors;
+  Projections projections;
   for (const AttentionInput& input : inputs) {
-    tensors.push_back(tensors_of(input, heads));
-    op.problems.push_back(
-        {std::ssize(tensors.back().projections), input.options, input.options.bias.defined()});
+    check_options(input.options);
+    Parts& parts = tensors.emplace_back(problem_of(input, heads)).parts;
+    for (int part = 0; part < 3; ++part) {
+      parts.projections[part] =
+          projections.take(variable_of(input, part), parts.columns[part], parts.width);
+    }
+    op.problems.push_back({parts, input.options, input.options.bias.defined()});
     op.problems.back().options.bias = {};
   }
   check_group(inputs, tensors);
-  const std::vector<Variable> variables = inputs_of(inputs);
+  std::vector<Variable>& variables = projections.inputs();
+  op.projections = variables.size();
+  for (const AttentionInput& input : inputs)
+    if (input.options.bias.defined()) variables.push_back(input.options.bias);
   std::vector<Tensor> values;
   for (const Variable& x : variables) values.push_back(x.value());
   check_one_device(kName, values);
@@ -362,7 +422,7 @@ std::vector<Variable> attention_group(std::span<const AttentionInput> inputs, st
   const std::vector<Tensor> outputs = [&] {
     const Range range(kName);
     const TraceSpan span(TraceKind::op, kName.data());
-    return op.forward(context, tensors);
+    return op.forward(context, variables, tensors);
   }();
   const auto doutputs = op.doutputs;
   const Tensor nothing = Tensor::empty({0}, outputs[0].dtype(), outputs[0].device());

@@ -44,6 +44,10 @@ struct AttentionInput {
   Variable query, key = {}, value = {};
   Tensor query_offsets, key_offsets;
   AttentionOptions options = {};
+  /// Not 0: query and key (with value) are the `width` columns of `query` from query_column on, and
+  /// the 2 width ones of `key` from key_column on. So one product can serve several problems, and
+  /// where their columns are apart gets one gradient.
+  std::int64_t width = 0, query_column = 0, key_column = 0;
 };
 
 /// Independent problems of equal heads, head width and dtype, such as all pairs of modalities, in

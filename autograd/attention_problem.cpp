@@ -40,22 +40,42 @@ void Rows::check_padded(const Tensor& bounds, std::int64_t rows) {
   }
 }
 
-void Problem::check(std::int64_t heads) const {
+const Variable& variable_of(const AttentionInput& input, int part) {
+  if (part == 2 && input.value.defined()) return input.value;
+  return part > 0 && input.key.defined() ? input.key : input.query;
+}
+
+Problem problem_of(const AttentionInput& input, std::int64_t heads) {
+  require(input.query.defined() && (input.key.defined() || !input.value.defined()), kName,
+          "needs a query, and a key where there is a value");
   static constexpr const char* kForms[] = {
       "qkv [rows, 3 width]", "query [query rows, width] and key with value [key rows, 2 width]",
-      "query [query rows, width], key and value [key rows, width]"};
-  bool right = true;
-  for (const Tensor& x : projections)
-    right = right && x.rank() == 2 && x.dtype() == query().dtype();
-  right = right && (projections.size() > 1 || query().size(1) % 3 == 0);
-  if (right && projections.size() > 1)
-    right = key().size(1) == (projections.size() == 2 ? 2 : 1) * width();
-  right = right && (projections.size() < 3 || key().shape() == projections[2].shape());
+      "query [query rows, width], key and value [key rows, width]",
+      "columns from 0 on of a query and of a key with value"};
+  const int count = 1 + (input.key.defined() ? 1 : 0) + (input.value.defined() ? 1 : 0);
+  const bool of_columns = input.width != 0;
+  const Shape& query = input.query.shape();
+  const std::int64_t width =
+      of_columns || query.rank() == 0 ? input.width : query.width() / (count == 1 ? 3 : 1);
+  const std::int64_t first[] = {input.query_column, input.key_column, 0};
+  bool right = of_columns ? count == 2 : first[0] == 0 && first[1] == 0;
   std::string got;
-  for (const Tensor& x : projections) got += (got.empty() ? "" : ", ") + x.describe();
-  require(right, kName, "needs {} of one dtype, got {}", kForms[projections.size() - 1], got);
-  require(heads >= 1 && width() >= 1 && width() % heads == 0, kName,
-          "width {} does not divide into {} heads", width(), heads);
+  Problem problem{
+      {{}, {}, width}, {}, input.options.bias.value(), input.query_offsets, input.key_offsets};
+  for (int part = 0; part < 3; ++part) {
+    const int at = std::min(part, count - 1);  // which variable
+    const Tensor& x = problem.projections[part] = variable_of(input, part).value();
+    const std::int64_t begin = problem.parts.columns[part] = first[at] + (part - at) * width;
+    right = right && x.rank() == 2 && x.dtype() == input.query.dtype() && begin >= 0 &&
+            begin + width <= x.size(1) && (at == 0 || x.size(0) == problem.key().size(0));
+    const bool last_of_x = part == 2 || part < count - 1;
+    right = right && (of_columns || !last_of_x || begin + width == x.size(1));
+    if (part == at) got += (at == 0 ? "" : ", ") + x.describe();
+  }
+  require(right, kName, "needs {} of one dtype, got {}", kForms[of_columns ? 3 : count - 1], got);
+  require(heads >= 1 && width >= 1 && width % heads == 0, kName,
+          "width {} does not divide into {} heads", width, heads);
+  return problem;
 }
 
 }  // namespace cmir::ops::attention_detail

@@ -1,11 +1,8 @@
 // The problems of ops::attention as its kernels take them.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <string_view>
-#include <type_traits>
-#include <vector>
 
 #include "autograd/attention.h"
 #include "kernels/attention/attention.h"
@@ -28,49 +25,50 @@ struct Rows {
   void check_padded(const Tensor& bounds, std::int64_t rows);
 };
 
-/// The tensors of one problem. Query, key and value are in one, two or three `projections`; `bias`
-/// may be undefined.
+/// Where query (0), key (1) and value (2) of one problem are: in the columns [columns[part],
+/// columns[part] + width) of one of the op's projections.
+struct Parts {
+  std::size_t projections[3] = {};
+  std::int64_t columns[3] = {};
+  std::int64_t width = 0;
+};
+
+/// The tensors of one problem: three projections, of which some may be the same. `bias` may be
+/// undefined.
 struct Problem {
-  std::vector<Tensor> projections;
+  Parts parts;
+  Tensor projections[3];
   Tensor bias, query_bounds, key_bounds;
 
-  const Tensor& query() const { return projections.front(); }
-  const Tensor& key() const { return projections[projections.size() > 1 ? 1 : 0]; }
-  std::int64_t width() const { return query().size(1) / (projections.size() == 1 ? 3 : 1); }
-
-  /// Of query (0), key (1) or value (2) in its projection.
-  template <class T, class Tensors>
-  static auto* first_element(Tensors& tensors, std::int64_t part, std::int64_t width) {
-    const auto tensor = std::min<std::int64_t>(part, std::ssize(tensors) - 1);
-    if constexpr (std::is_const_v<Tensors>) {
-      return tensors[tensor].template data<T>() + (part - tensor) * width;
-    } else {
-      return tensors[tensor].template mutable_data<T>() + (part - tensor) * width;
-    }
-  }
-
-  /// Error unless the projections go together, and divide into heads.
-  void check(std::int64_t heads) const;
+  const Tensor& query() const { return projections[0]; }
+  const Tensor& key() const { return projections[1]; }
+  /// Some rows may be of no sample.
+  bool padded() const { return query_bounds.rank() == 2 || key_bounds.rank() == 2; }
 };
+
+/// The variable that query (0), key (1) or value (2) is in.
+const Variable& variable_of(const AttentionInput& input, int part);
+/// With projections not yet numbered. Error unless the variables go together, and divide into
+/// heads.
+Problem problem_of(const AttentionInput& input, std::int64_t heads);
 
 /// What the kernels are told of a problem. `bias` and the projections may have been rounded.
 template <class T>
 kernels::AttentionProblem<T> kernel_problem(const Problem& tensors, const Rows& queries,
                                             const Rows& keys, std::int64_t heads,
                                             const AttentionOptions& options) {
-  const std::int64_t width = tensors.width(), head_width = width / heads;
+  const std::int64_t head_width = tensors.parts.width / heads;
   const double scale =
       options.scale != 0 ? options.scale : 1 / std::sqrt(static_cast<double>(head_width));
-  const auto stride = [&](std::int64_t part) {
-    return tensors.projections[std::min<std::int64_t>(part, std::ssize(tensors.projections) - 1)]
-        .size(1);
+  const auto first = [&](int part) {
+    return tensors.projections[part].data<T>() + tensors.parts.columns[part];
   };
-  kernels::AttentionProblem<T> p{.query = Problem::first_element<T>(tensors.projections, 0, width),
-                                 .key = Problem::first_element<T>(tensors.projections, 1, width),
-                                 .value = Problem::first_element<T>(tensors.projections, 2, width),
-                                 .query_stride = stride(0),
-                                 .key_stride = stride(1),
-                                 .value_stride = stride(2),
+  kernels::AttentionProblem<T> p{.query = first(0),
+                                 .key = first(1),
+                                 .value = first(2),
+                                 .query_stride = tensors.projections[0].size(1),
+                                 .key_stride = tensors.projections[1].size(1),
+                                 .value_stride = tensors.projections[2].size(1),
                                  .query_begins = queries.begins,
                                  .query_ends = queries.ends,
                                  .key_begins = keys.begins,

@@ -13,8 +13,20 @@ namespace {
 
 using namespace bench;
 
+/// Offsets of samples of 1 to `longest` rows, drawn evenly; the first has all.
+std::vector<std::int64_t> drawn_offsets(std::int64_t samples, std::int64_t longest,
+                                        std::uint64_t seed) {
+  std::vector<std::int64_t> offsets{0, longest};
+  for (std::int64_t s = 1; s < samples; ++s) {
+    const double drawn = RandomStream{.seed = seed}.uniform(s);
+    offsets.push_back(offsets.back() + 1 + static_cast<std::int64_t>(drawn * longest));
+  }
+  return offsets;
+}
+
 /// Queries of one projection over keys and values of another, side by side. Variant "group": the
-/// same problem six times, as for all directed pairs of three modalities.
+/// same problem six times, as for all directed pairs of three modalities. Variant "varied": each
+/// sample has its own number of queries and of keys.
 template <class T>
 struct Data {
   using Sum = SumOf<T>;
@@ -26,7 +38,7 @@ struct Data {
   AttentionProblem<T> problem;
   AttentionWork work;
 
-  explicit Data(benchmark::State& state, int problems = 1)
+  explicit Data(benchmark::State& state, int problems = 1, bool varied = false)
       : samples(state.range(0)),
         queries(state.range(1)),
         keys(state.range(2)),
@@ -34,13 +46,13 @@ struct Data {
         width(state.range(4)),
         total(heads * width),
         count(problems),
-        query_offsets(even_offsets(samples, queries)),
-        key_offsets(even_offsets(samples, keys)),
-        query(normals_of<T>(samples * queries * total, 1)),
-        key_value(normals_of<T>(samples * keys * 2 * total, 2)),
-        doutput(normals_of<T>(samples * queries * total, 3)),
-        output(count * samples * queries * total),
-        log_sum_exp(count * samples * queries * heads),
+        query_offsets(varied ? drawn_offsets(samples, queries, 5) : even_offsets(samples, queries)),
+        key_offsets(varied ? drawn_offsets(samples, keys, 6) : even_offsets(samples, keys)),
+        query(normals_of<T>(query_offsets[samples] * total, 1)),
+        key_value(normals_of<T>(key_offsets[samples] * 2 * total, 2)),
+        doutput(normals_of<T>(query.size(), 3)),
+        output(count * query.size()),
+        log_sum_exp(count * query_offsets[samples] * heads),
         dquery(count * query.size()),
         dkey_value(count * key_value.size()) {
     problem = {.query = query.data(),
@@ -71,7 +83,7 @@ struct Data {
     AttentionForward<T> args{.count = count, .workspace = workspace.data()};
     for (int i = 0; i < count; ++i) {
       args.items[i] = {problem, output.data() + i * query.size(),
-                       log_sum_exp.data() + i * samples * queries * heads};
+                       log_sum_exp.data() + i * query_offsets[samples] * heads};
     }
     return args;
   }
@@ -143,57 +155,62 @@ struct Results {
   std::vector<float> output, dquery, dkey_value;
 };
 
-/// The head whose first query element is q0, and key element k0, as the kernel gave it.
+/// A head of a sample: its first element in the queries and in the keys, and its numbers of rows.
+struct HeadRows {
+  std::int64_t q0, k0, queries, keys;
+};
+
+/// A head as the kernel gave it.
 template <class T>
-void copy_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, Results& e) {
-  for (std::int64_t i = 0; i < d.queries * d.width; ++i) {
-    const std::int64_t at = q0 + i / d.width * d.total + i % d.width;
+void copy_head(const Data<T>& d, const HeadRows& head, Results& e) {
+  for (std::int64_t i = 0; i < head.queries * d.width; ++i) {
+    const std::int64_t at = head.q0 + i / d.width * d.total + i % d.width;
     e.output[at] = d.output[at];
     e.dquery[at] = d.dquery[at];
   }
-  for (std::int64_t i = 0; i < 2 * d.keys * d.width; ++i) {
-    const std::int64_t at = k0 + i / d.width * d.total + i % d.width;
+  for (std::int64_t i = 0; i < 2 * head.keys * d.width; ++i) {
+    const std::int64_t at = head.k0 + i / d.width * d.total + i % d.width;
     e.dkey_value[at] = d.dkey_value[at];
   }
 }
 
 /// Drops what the kernel drops of a head's probabilities (attention.h has the draws).
 template <class T>
-void drop_out(const Data<T>& d, std::int64_t q0, std::vector<float>& probabilities) {
+void drop_out(const Data<T>& d, const HeadRows& rows, std::vector<float>& probabilities) {
   const AttentionProblem<T>& p = d.problem;
   if (p.dropout == 0) return;
-  for (std::int64_t i = 0; i < d.queries; ++i) {
-    const std::int64_t row = q0 / d.total + i, head = q0 % d.total / d.width;
-    for (std::int64_t j = 0; j < d.keys; ++j) {
+  for (std::int64_t i = 0; i < rows.queries; ++i) {
+    const std::int64_t row = rows.q0 / d.total + i, head = rows.q0 % d.total / d.width;
+    for (std::int64_t j = 0; j < rows.keys; ++j) {
       const bool dropped = p.stream.uniform(((row * d.heads + head) << 24) + j) < p.dropout;
-      probabilities[i * d.keys + j] *= dropped ? 0 : 1 / (1 - p.dropout);
+      probabilities[i * rows.keys + j] *= dropped ? 0 : 1 / (1 - p.dropout);
     }
   }
 }
 
 /// The same head written out; its gradients without dropout.
 template <class T>
-void naive_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, bool with_backward,
-                Results& e) {
-  const std::int64_t total = d.total, keys = d.keys;
-  const auto q = rows_of(d.query, q0, d.queries, total, d.width),
+void naive_head(const Data<T>& d, const HeadRows& head, bool with_backward, Results& e) {
+  const std::int64_t q0 = head.q0, k0 = head.k0, queries = head.queries, keys = head.keys;
+  const std::int64_t total = d.total;
+  const auto q = rows_of(d.query, q0, queries, total, d.width),
              k = rows_of(d.key_value, k0, keys, 2 * total, d.width),
              v = rows_of(d.key_value, k0 + total, keys, 2 * total, d.width),
-             dout = rows_of(d.doutput, q0, d.queries, total, d.width);
+             dout = rows_of(d.doutput, q0, queries, total, d.width);
   std::vector<float> p, ds;
-  const auto by_query = [&](auto& matrix) {
-    return [&](std::int64_t i, std::int64_t j) { return matrix[i * keys + j]; };
+  const auto by_query = [keys](auto& matrix) {
+    return [&matrix, keys](std::int64_t i, std::int64_t j) { return matrix[i * keys + j]; };
   };
-  const auto by_key = [&](auto& matrix) {
-    return [&](std::int64_t j, std::int64_t i) { return matrix[i * keys + j]; };
+  const auto by_key = [keys](auto& matrix) {
+    return [&matrix, keys](std::int64_t j, std::int64_t i) { return matrix[i * keys + j]; };
   };
   dot_rows(q, k, d.width, d.problem.scale, p);
-  softmax_rows(p, d.queries, keys);
-  drop_out(d, q0, p);
-  add_weighted(by_query(p), v, d.width, d.queries, &e.output[q0], total);
+  softmax_rows(p, queries, keys);
+  drop_out(d, head, p);
+  add_weighted(by_query(p), v, d.width, queries, &e.output[q0], total);
   if (!with_backward) return;
   dot_rows(dout, v, d.width, 1, ds);
-  for (std::int64_t i = 0; i < d.queries; ++i) {
+  for (std::int64_t i = 0; i < queries; ++i) {
     const float *row = &p[i * keys], scale = d.problem.scale;
     const float mean = std::inner_product(row, row + keys, &ds[i * keys], 0.0F);
     for (std::int64_t j = 0; j < keys; ++j)
@@ -201,7 +218,7 @@ void naive_head(const Data<T>& d, std::int64_t q0, std::int64_t k0, bool with_ba
   }
   add_weighted(by_key(p), dout, d.width, keys, &e.dkey_value[k0 + total], 2 * total);
   add_weighted(by_key(ds), q, d.width, keys, &e.dkey_value[k0], 2 * total);
-  add_weighted(by_query(ds), k, d.width, d.queries, &e.dquery[q0], total);
+  add_weighted(by_query(ds), k, d.width, queries, &e.dquery[q0], total);
 }
 
 /// As many heads written out as take about that many products; the others are what the kernel gave.
@@ -212,12 +229,13 @@ Results naive(const Data<T>& d, bool with_backward, double most_products = 1e9) 
   const double done = std::max(1.0, most_products / (5.0 * d.queries * d.keys * d.width));
   for (std::int64_t at = 0; at < d.samples * d.heads; ++at) {
     const std::int64_t s = at / d.heads, column = at % d.heads * d.width;
-    const std::int64_t q0 = s * d.queries * d.total + column,
-                       k0 = s * d.keys * 2 * d.total + column;
+    const std::int64_t *q = &d.query_offsets[s], *k = &d.key_offsets[s];
+    const HeadRows head{q[0] * d.total + column, k[0] * 2 * d.total + column, q[1] - q[0],
+                        k[1] - k[0]};
     if (static_cast<double>(at) < done) {
-      naive_head(d, q0, k0, with_backward, e);
+      naive_head(d, head, with_backward, e);
     } else {
-      copy_head(d, q0, k0, e);
+      copy_head(d, head, e);
     }
   }
   return e;
@@ -286,9 +304,9 @@ void forward_blas(benchmark::State& state) {
       state, [&] { blas(d, scores); }, cost_of(d.forward(), d.work));
 }
 
-template <class T, int kProblems, int kDropoutPercent = 0>
+template <class T, int kProblems, int kDropoutPercent = 0, bool kVaried = false>
 void forward(benchmark::State& state) {
-  Data<T> d(state, kProblems);
+  Data<T> d(state, kProblems, kVaried);
   d.problem.dropout = kDropoutPercent / 100.0F;
   d.problem.stream = {.seed = 4};
   const auto right = [&] {
@@ -296,6 +314,8 @@ void forward(benchmark::State& state) {
     hand_over(state, [&] {
       return NamedTensors{{"query", tensor_of(d.query)},
                           {"key_value", tensor_of(d.key_value)},
+                          {"query_offsets", tensor_of(d.query_offsets)},
+                          {"key_offsets", tensor_of(d.key_offsets)},
                           {"out.y", tensor_of(d.output)}};
     });
     return repeats(state, d.output, kProblems) &&
@@ -311,9 +331,9 @@ void backward_naive(benchmark::State& state) {
       cost_of(d.backward(), d.work));
 }
 
-template <class T, int kProblems>
+template <class T, int kProblems, bool kVaried = false>
 void backward(benchmark::State& state) {
-  Data<T> d(state, kProblems);
+  Data<T> d(state, kProblems, kVaried);
   run(device(), d.forward());
   const auto right = [&] {
     d.dquery.fetch();
@@ -321,6 +341,8 @@ void backward(benchmark::State& state) {
     hand_over(state, [&] {
       return NamedTensors{{"query", tensor_of(d.query)},
                           {"key_value", tensor_of(d.key_value)},
+                          {"query_offsets", tensor_of(d.query_offsets)},
+                          {"key_offsets", tensor_of(d.key_offsets)},
                           {"dy", tensor_of(d.doutput)},
                           {"out.dquery", tensor_of(d.dquery)},
                           {"out.dkey_value", tensor_of(d.dkey_value)}};
@@ -339,17 +361,25 @@ const Table kTable = {kSizes,
                       {{8, 1024, 1024, 8, 64}, {16, 4096, 4096, 16, 128}},
                       {{48, 50, 500, 5, 30}, {32, 50, 375, 8, 64}}};
 const Table kGroup = {kSizes, {{2, 3, 5, 2, 6}, {48, 50, 50, 5, 30}}, {{48, 50, 500, 5, 30}}};
+const Table kVaried = {kSizes,
+                       {{3, 7, 5, 2, 6}, {48, 50, 500, 5, 30}},
+                       {{8, 1024, 1024, 8, 64}, {16, 4096, 4096, 16, 128}},
+                       {{32, 50, 375, 8, 64}}};
 const Table kPeer = {kSizes, {{48, 12, 12, 5, 30}}, {}, {{48, 50, 500, 5, 30}}};
 const Register registered{{
     kernel<AttentionForward<float>>(kTable, forward<float, 1>),
     kernel<AttentionForward<float>>(kTable, forward<float, 1, 20>, "dropout"),
     kernel<AttentionForward<float>>(kGroup, forward<float, 6>, "group"),
+    kernel<AttentionForward<float>>(kVaried, forward<float, 1, 0, true>, "varied"),
     kernel<AttentionForward<BFloat16>>(kTable, forward<BFloat16, 1>),
+    kernel<AttentionForward<BFloat16>>(kVaried, forward<BFloat16, 1, 0, true>, "varied"),
     peer<AttentionForward<float>>("naive", kPeer, forward_naive),
     peer<AttentionForward<float>>("blas", kPeer, forward_blas),
     kernel<AttentionBackward<float>>(kTable, backward<float, 1>),
     kernel<AttentionBackward<float>>(kGroup, backward<float, 6>, "group"),
+    kernel<AttentionBackward<float>>(kVaried, backward<float, 1, true>, "varied"),
     kernel<AttentionBackward<BFloat16>>(kTable, backward<BFloat16, 1>),
+    kernel<AttentionBackward<BFloat16>>(kVaried, backward<BFloat16, 1, true>, "varied"),
     peer<AttentionBackward<float>>("naive", kPeer, backward_naive),
 }};
 

@@ -90,27 +90,80 @@ def gemm(t, s):
     return lambda: (a @ b,)
 
 
+def padded(rows, offsets, longest):
+    """Packed rows as [samples, longest, ...], zeros behind each sample's own."""
+    out = rows.new_zeros(len(offsets) - 1, longest, *rows.shape[1:])
+    for sample, (begin, end) in zip(out, itertools.pairwise(offsets.tolist())):
+        sample[: end - begin] = rows[begin:end]
+    return out
+
+
+def packed(x, offsets):
+    """The inverse."""
+    return torch.cat([sample[:length] for sample, length in zip(x, offsets.diff().tolist())])
+
+
 def heads(t, s):
-    """query, and key beside value, by heads."""
-    query = t["query"].view(s["samples"], s["queries"], s["heads"], s["width"])
-    return query, t["key_value"].view(s["samples"], s["keys"], 2, s["heads"], s["width"])
+    """query [samples, queries, heads, width], and key beside value, by heads; dy as query, where there is one. Padded."""
+    rows = {"query": t["query"].view(-1, s["heads"], s["width"]), "key_value": t["key_value"].view(-1, 2, s["heads"], s["width"])}
+    if "dy" in t:
+        rows["dy"] = t["dy"].view(rows["query"].shape)
+    return [padded(x, t["key_offsets"], s["keys"]) if name == "key_value" else padded(x, t["query_offsets"], s["queries"]) for name, x in rows.items()]
 
 
-def attend(query, key_value):
-    key, value = key_value.permute(2, 0, 3, 1, 4)
+def key_mask(t, s):
+    """[samples, 1, 1, keys], or none where all samples have all keys: a mask keeps backends away."""
+    lengths = t["key_offsets"].diff()
+    return None if (lengths == s["keys"]).all() else (torch.arange(s["keys"], device=lengths.device) < lengths[:, None])[:, None, None]
+
+
+def attend(query, key_value, mask=None):
+    key, value = key_value.transpose(1, 3).unbind(2)
+    return F.scaled_dot_product_attention(query.transpose(1, 2), key, value, mask).transpose(1, 2)
+
+
+def jagged(t, s):
+    """heads(), as nested tensors over the packed rows: no padding."""
+    def nested(name, which, *shape):
+        return torch.nested.nested_tensor_from_jagged(t[name].view(-1, *shape), t[which + "_offsets"], max_seqlen=s["queries" if which == "query" else "keys"])
+    of_query = (s["heads"], s["width"])
+    return [nested(*of) for of in (("query", "query", *of_query), ("key_value", "key", 2, *of_query), ("dy", "query", *of_query)) if of[0] in t]
+
+
+def attend_jagged(query, key_value, _mask=None):
+    key, value = (x.transpose(1, 2) for x in key_value.unbind(2))
     return F.scaled_dot_product_attention(query.transpose(1, 2), key, value).transpose(1, 2)
 
 
-def attention(t, s):
-    inputs = heads(t, s)
-    return lambda: (attend(*inputs),)
+def attention(t, s, inputs=heads, attend=attend):
+    inputs, mask = inputs(t, s), key_mask(t, s)
+    return lambda: (attend(*inputs, mask),)
 
 
-def attention_backward(t, s):
-    inputs = [x.requires_grad_() for x in heads(t, s)]
-    y = attend(*inputs)
-    dy = t["dy"].view(y.shape)
+def attention_backward(t, s, inputs=heads, attend=attend):
+    *inputs, dy = inputs(t, s)
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    y = attend(*inputs, key_mask(t, s))
     return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)
+
+
+def varlen_rows(t, s):
+    """heads(), as the packed rows themselves, with what varlen_attn wants beside them."""
+    query = t["query"].view(-1, s["heads"], s["width"])
+    offsets = [t[name].int() for name in ("query_offsets", "key_offsets")]
+
+    def attend(query, key_value, _mask=None):
+        return varlen_attn(query, key_value[:, 0], key_value[:, 1], *offsets, s["queries"], s["keys"])
+    return [query, t["key_value"].view(-1, 2, s["heads"], s["width"])] + ([t["dy"].view(query.shape)] if "dy" in t else []), attend
+
+
+def attention_varlen(t, s):
+    inputs, attend = varlen_rows(t, s)
+    return (attention_backward if "dy" in t else attention)(t, s, lambda *_: inputs, attend)
+
+
+def attention_jagged(t, s):
+    return (attention_backward if "dy" in t else attention)(t, s, jagged, attend_jagged)
 
 
 def cross_entropy(t, s):
@@ -174,8 +227,12 @@ def adamw(t, s):
     return step
 
 
-def packed_order(name, result):
-    """A result of conv1d in the kernel's order."""
+def packed_order(name, result, offsets):
+    """A result of conv1d or attention in the kernel's order."""
+    if result.is_nested:
+        return result.values()
+    if name.startswith("attention") and result.dim() > 3 and result.shape[0] == len(offsets) - 1:
+        return packed(result, offsets)
     return result.transpose(1, 2) if name.startswith(("conv1d_forward", "conv1d_backward_input")) else result
 
 
@@ -197,6 +254,10 @@ KERNELS = {
     "attention_backward<f32>": ("attention", attention_backward),
     "attention_forward<bf16>": ("attention", attention),
     "attention_backward<bf16>": ("attention", attention_backward),
+    "attention_forward<f32>/varied": ("attention", attention),
+    "attention_backward<f32>/varied": ("attention", attention_backward),
+    "attention_forward<bf16>/varied": ("attention", attention),
+    "attention_backward<bf16>/varied": ("attention", attention_backward),
     "cross_entropy<f32>": ("loss_kernels", cross_entropy),
     "embedding_forward<f32>": ("embedding", embedding),
     "embedding_backward<f32>": ("embedding", embedding_backward),

@@ -17,20 +17,16 @@ thread_local AttentionMapScope* current = nullptr;
 AttentionMapScope::AttentionMapScope() : previous_(current) { current = this; }
 AttentionMapScope::~AttentionMapScope() { current = previous_; }
 
-void AttentionMapScope::note(const std::string& layer, const Variable& query, const Variable& key,
-                             std::int64_t heads) {
+void AttentionMapScope::note(const std::string& layer, const Variable& query,
+                             std::int64_t query_column, const Variable& key,
+                             std::int64_t key_column, std::int64_t width, std::int64_t heads) {
   if (current == nullptr) return;
   if (query.shape().rows() == 0 || key.shape().rows() == 0) return;  // nothing is looked at
   const NoGradScope no_grad;
-  current->maps_.push_back(
-      {layer, attention_probabilities(query, key, heads).value().to(Device{})});
-}
-
-void AttentionMapScope::note_self(const std::string& layer, const Variable& qkv,
-                                  std::int64_t heads) {
-  if (current == nullptr) return;
-  const std::int64_t width = qkv.shape().width() / 3;
-  note(layer, ops::slice_columns(qkv, 0, width), ops::slice_columns(qkv, width, 2 * width), heads);
+  const Variable probabilities =
+      attention_probabilities(ops::slice_columns(query, query_column, query_column + width),
+                              ops::slice_columns(key, key_column, key_column + width), heads);
+  current->maps_.push_back({layer, probabilities.value().to(Device{})});
 }
 
 Variable attention_probabilities(const Variable& query, const Variable& key, std::int64_t heads) {

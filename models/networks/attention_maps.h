@@ -29,12 +29,11 @@ class AttentionMapScope {
 
   const std::vector<AttentionMap>& maps() const { return maps_; }
 
-  /// What layers call; nothing happens outside a scope. query [Tq, width], key [Tk, width or more]:
-  /// values may be behind the keys.
-  static void note(const std::string& layer, const Variable& query, const Variable& key,
+  /// What layers call; nothing happens outside a scope. Queries are the `width` columns of query
+  /// [Tq, width or more] from query_column on, and so are keys.
+  static void note(const std::string& layer, const Variable& query, std::int64_t query_column,
+                   const Variable& key, std::int64_t key_column, std::int64_t width,
                    std::int64_t heads);
-  /// The same for query, key and value side by side, [T, 3 width].
-  static void note_self(const std::string& layer, const Variable& qkv, std::int64_t heads);
 
  private:
   std::vector<AttentionMap> maps_;
@@ -42,7 +41,7 @@ class AttentionMapScope {
 };
 
 /// The mean over heads of softmax(query_h key_h^T / sqrt(width / heads)), through the plain ops:
-/// query [Tq, width], key [Tk, width or more], of which the first columns count -> [Tq, Tk].
+/// query [Tq, width], key [Tk, width] -> [Tq, Tk].
 Variable attention_probabilities(const Variable& query, const Variable& key, std::int64_t heads);
 
 }  // namespace cmir

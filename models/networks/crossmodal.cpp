@@ -26,11 +26,12 @@ TransformerOptions transformer_options(const ModelConfig& config) {
           .pre_norm = true};
 }
 
+/// Of `parts` parts.
 Linear attention_projection(ParameterStore& store, const std::string& prefix, std::int64_t width,
-                            std::int64_t out) {
+                            std::int64_t parts) {
   Linear linear;
-  linear.weight = store.uniform(prefix + "_weight", {out, width}, attention_bound(width));
-  linear.bias = store.constant(prefix + "_bias", {out}, 0.0);
+  linear.weight = store.uniform(prefix + "_weight", {parts * width, width}, attention_bound(width));
+  linear.bias = store.constant(prefix + "_bias", {parts * width}, 0.0);
   return linear;
 }
 
@@ -39,9 +40,7 @@ Linear attention_projection(ParameterStore& store, const std::string& prefix, st
 CrossmodalLayer::CrossmodalLayer(ParameterStore& store, const std::string& prefix,
                                  const TransformerOptions& layer_options, bool first) {
   options = layer_options;
-  const std::int64_t width = options.width;
-  query = attention_projection(store, prefix + ".cross_attn.q_proj", width, width);
-  key_value = attention_projection(store, prefix + ".cross_attn.kv_proj", width, 2 * width);
+  if (!first) query = attention_projection(store, prefix + ".cross_attn.q_proj", options.width, 1);
   make(store, prefix, "cross_attn", !first);
 }
 
@@ -62,6 +61,10 @@ CrossmodalFusion::CrossmodalFusion(ParameterStore& store, const ModelConfig& con
   for (const ModalityInfo& info : modalities) {
     const std::string prefix = "crossmodal." + info.name;
     Modality modality{.norm = LayerNorm(store, prefix + ".norm", width)};
+    for (std::int64_t i = 0; i < config.fusion_layers; ++i) {
+      modality.projections.push_back(attention_projection(
+          store, fmt::format("{}.layers.{}.in_proj", prefix, i), width, others * (i == 0 ? 3 : 2)));
+    }
     if (config.fusion_positions == "learned") {
       modality.positions =
           store.normal(prefix + ".positions.weight", {config.fusion_max_positions, width}, 0.02);
@@ -76,7 +79,10 @@ CrossmodalFusion::CrossmodalFusion(ParameterStore& store, const ModelConfig& con
       if (source == target) continue;
       const std::string prefix =
           fmt::format("crossmodal.{}.{}", modalities[target].name, modalities[source].name);
-      Pair pair{.target = target, .source = source};
+      Pair pair{.target = target,
+                .source = source,
+                .among_sources = static_cast<std::int64_t>(source - (source > target ? 1 : 0)),
+                .among_targets = static_cast<std::int64_t>(target - (target > source ? 1 : 0))};
       for (std::int64_t i = 0; i < options.layers; ++i)
         pair.layers.emplace_back(store, fmt::format("{}.layers.{}", prefix, i), options, i == 0);
       pair.norm = LayerNorm(store, prefix + ".norm", width);
@@ -113,18 +119,27 @@ std::vector<Variable> CrossmodalFusion::attend(std::size_t i,
                                                const std::vector<ops::SumAndNorm>& sources,
                                                const std::vector<Tensor>& offsets,
                                                DropoutSites& dropout) const {
+  const std::int64_t width = config_.shared_width;
+  const bool first = i == 0;
+  const std::int64_t keys_begin = first ? (std::ssize(modalities_) - 1) * width : 0;
+  std::vector<Variable> projected;
+  for (std::size_t m = 0; m < modalities_.size(); ++m)
+    projected.push_back(modalities_[m].projections[i](sources[m].norm));
   std::vector<ops::AttentionInput> problems;
   for (std::size_t p = 0; p < pairs_.size(); ++p) {
     const Pair& pair = pairs_[p];
     const CrossmodalLayer& layer = pair.layers[i];
-    const Variable query = layer.query(queries[p].norm);
-    const Variable key_value = layer.key_value(sources[pair.source].norm);
-    AttentionMapScope::note(layer.name, query, key_value, config_.fusion_heads);
-    problems.push_back({.query = query,
-                        .key = key_value,
-                        .query_offsets = offsets[pair.target],
-                        .key_offsets = offsets[pair.source],
-                        .options = layer.attention(dropout)});
+    const ops::AttentionInput& problem = problems.emplace_back(
+        ops::AttentionInput{.query = first ? projected[pair.target] : layer.query(queries[p].norm),
+                            .key = projected[pair.source],
+                            .query_offsets = offsets[pair.target],
+                            .key_offsets = offsets[pair.source],
+                            .options = layer.attention(dropout),
+                            .width = width,
+                            .query_column = first ? pair.among_sources * width : 0,
+                            .key_column = keys_begin + 2 * pair.among_targets * width});
+    AttentionMapScope::note(layer.name, problem.query, problem.query_column, problem.key,
+                            problem.key_column, width, config_.fusion_heads);
   }
   return ops::attention_group(problems, config_.fusion_heads);
 }

@@ -18,11 +18,11 @@ namespace cmir {
 /// One layer of a (target, source) pair, pre-norm: x += attention(norm1(x), source), x +=
 /// feed_forward(norm2(x)). The first layer has no norm1: its queries come, as all keys and values
 /// do, from rows that CrossmodalFusion has normalised once for all pairs and layers; gains and
-/// offsets of a norm of its own would be those of the projections that follow. The projections are
-/// the parts of torch.nn.MultiheadAttention's in_proj_weight, initialised as those.
+/// offsets of a norm of its own would be those of the projections that follow. Projections from
+/// rows that several pairs share are not here but in CrossmodalFusion. All are parts of
+/// torch.nn.MultiheadAttention's in_proj_weight, initialised as those.
 struct CrossmodalLayer : TransformerBlock {
-  Linear query;      // [width, width]
-  Linear key_value;  // [2 width, width]: one product for both
+  Linear query;  // [width, width]; not in the first layer
 
   CrossmodalLayer(ParameterStore& store, const std::string& prefix,
                   const TransformerOptions& layer_options, bool first);
@@ -38,9 +38,9 @@ void require_time_steps(const std::vector<ModalityInfo>& modalities);
 /// is a sequence of one row.
 class CrossmodalFusion {
  public:
-  /// Parameters: crossmodal.TARGET.SOURCE.layers.0..., .norm; of each modality crossmodal.M.norm
-  /// and, where learned, .positions.weight; with fusion_place = "before" also .projection. Error:
-  /// as require_time_steps().
+  /// Parameters: crossmodal.TARGET.SOURCE.layers.0..., .norm; of each modality crossmodal.M.norm,
+  /// .layers.0... and, where learned, .positions.weight; with fusion_place = "before" also
+  /// .projection. Error: as require_time_steps().
   CrossmodalFusion(ParameterStore& store, const ModelConfig& config,
                    const std::vector<ModalityInfo>& modalities);
 
@@ -60,13 +60,18 @@ class CrossmodalFusion {
  private:
   struct Pair {
     std::size_t target, source;
+    std::int64_t among_sources, among_targets;  ///< the source's number among the target's, ...
     std::vector<CrossmodalLayer> layers;
     LayerNorm norm;
   };
   struct Modality {
     LayerNorm norm;
-    Variable positions;  // [fusion_max_positions, width], learned
-    Linear projection;   // [width, (M - 1) width]
+    /// Of each layer one product for all that is projected from the modality's normalised rows: in
+    /// the first the queries of its pairs as a target, in the order of their sources, then, in
+    /// each, the keys and values of its pairs as a source, in the order of their targets.
+    std::vector<Linear> projections;  // [(M - 1) 3 width, width], then [(M - 1) 2 width, width]
+    Variable positions;               // [fusion_max_positions, width], learned
+    Linear projection;                // [width, (M - 1) width]
   };
 
   /// Positions, dropout and norm.

@@ -63,7 +63,7 @@ Variable TransformerLayer::mix(const Variable& x, const Tensor& offsets,
                                DropoutSites& dropout) const {
   const ops::AttentionOptions attention_options = attention(dropout);
   const Variable qkv = ops::linear(x, in_proj_weight, in_proj_bias);
-  AttentionMapScope::note_self(name, qkv, options.heads);
+  AttentionMapScope::note(name, qkv, 0, qkv, options.width, options.width, options.heads);
   return ops::self_attention(qkv, offsets, options.heads, attention_options);
 }
 

@@ -103,12 +103,13 @@ TEST(Crossmodal, NamesItsParameters) {
   const auto sizes = sizes_of(tiny_model(fused("before")));
   for (const char* name :
        {"crossmodal.text.norm.weight", "crossmodal.text.projection.weight",
-        "crossmodal.text.audio.layers.0.cross_attn.q_proj_weight",
-        "crossmodal.text.audio.layers.0.cross_attn.kv_proj_bias",
+        "crossmodal.text.layers.0.in_proj_weight", "crossmodal.text.layers.1.in_proj_bias",
+        "crossmodal.text.audio.layers.1.cross_attn.q_proj_weight",
         "crossmodal.video.audio.layers.1.cross_attn.out_proj.weight",
         "crossmodal.video.audio.layers.1.norm1.weight", "crossmodal.audio.video.norm.bias"})
     EXPECT_TRUE(sizes.contains(name)) << name;
   EXPECT_FALSE(sizes.contains("crossmodal.text.audio.layers.0.norm1.weight"));
+  EXPECT_FALSE(sizes.contains("crossmodal.text.audio.layers.0.cross_attn.q_proj_weight"));
   EXPECT_EQ(sizes.at("predictor.0.weight"), 3 * 4 * 5);
   EXPECT_EQ(sizes_of(tiny_model(fused("after"))).at("predictor.0.weight"), 6 * 4 * 5);
 }
@@ -274,8 +275,13 @@ struct OnePair {
     for (int i = 0; i < 2; ++i) {
       const std::string layer = fmt::format("crossmodal.a.b.layers.{}", i);
       const Matrix queries_from = norm(x, i == 0 ? "crossmodal.a.norm" : layer + ".norm1");
-      const Matrix query = affine(queries_from, layer + ".cross_attn.q_proj", "_"),
-                   key_value = affine(keys_from, layer + ".cross_attn.kv_proj", "_");
+      const std::string of_layer = fmt::format(".layers.{}.in_proj", i);
+      const Matrix query =
+          i == 0 ? test::columns(affine(queries_from, "crossmodal.a" + of_layer, "_"), 0, kWidth)
+                 : affine(queries_from, layer + ".cross_attn.q_proj", "_");
+      const std::int64_t keys = i == 0 ? kWidth : 0;  // behind b's queries
+      const Matrix key_value =
+          test::columns(affine(keys_from, "crossmodal.b" + of_layer, "_"), keys, keys + 2 * kWidth);
       const Matrix mixed = test::attention(query, test::columns(key_value, 0, kWidth),
                                            test::columns(key_value, kWidth, 2 * kWidth), 3);
       x = test::sum(x, affine(mixed, layer + ".cross_attn.out_proj"));
@@ -301,6 +307,54 @@ TEST(Crossmodal, EqualsTheLayersWrittenOut) {
   const auto mean = means[0].value().to_vector();
   for (std::size_t i = 0; i < 6; ++i)
     EXPECT_NEAR(mean[i], (rows[0][i] + rows[1][i] + rows[2][i]) / 3, 1e-12);
+}
+
+/// The pairs, in their order, whose means change with these rows of a parameter.
+std::vector<std::size_t> pairs_moved_by(const CrossmodalFusion& fusion, const ParameterStore& store,
+                                        const std::string& name, std::int64_t begin,
+                                        std::int64_t end) {
+  const std::vector<TimeSteps> x = {
+      {Variable(random_normal({5, 4}, 1)), Tensor::from<std::int64_t>({0, 3, 5}, {3})},
+      {Variable(random_normal({7, 4}, 2)), Tensor::from<std::int64_t>({0, 2, 7}, {3})},
+      {Variable(random_normal({4, 4}, 3)), Tensor::from<std::int64_t>({0, 2, 4}, {3})}};
+  DropoutSites none({}, 0, false);
+  const auto before = fusion(x, none);
+  for (Parameter p : store.list()) {
+    if (p.name != name) continue;
+    double* values = p.variable.mutable_value().mutable_data<double>();
+    const std::int64_t width = p.variable.shape().width();
+    for (std::int64_t i = begin * width; i < end * width; ++i) values[i] += 0.1 * (i % 5);
+  }
+  const auto after = fusion(x, none);
+  std::vector<std::size_t> moved;
+  for (std::size_t i = 0; i < before.size(); ++i)
+    if (before[i].value().to_vector() != after[i].value().to_vector()) moved.push_back(i);
+  return moved;
+}
+
+/// Pairs of 0 (1, 2), 1 (0, 2), 2 (0, 1) are 0 to 5.
+TEST(Crossmodal, EveryPairHasItsPartsOfTheSharedProjections) {
+  constexpr std::size_t kAsTarget[3][2] = {{0, 1}, {2, 3}, {4, 5}},
+                        kAsSource[3][2] = {{2, 4}, {0, 5}, {1, 3}};
+  ParameterStore store(3, DType::f64);
+  const CrossmodalFusion fusion(store, fused("after").model, tiny_data());
+  for (std::size_t m = 0; m < 3; ++m) {
+    for (int layer = 0; layer < 2; ++layer) {
+      const auto moved_by_part = [&](std::int64_t begin, std::int64_t end) {
+        const std::string name =
+            fmt::format("crossmodal.{}.layers.{}.in_proj_weight", tiny_data()[m].name, layer);
+        return pairs_moved_by(fusion, store, name, 4 * begin, 4 * end);
+      };
+      const std::int64_t keys = layer == 0 ? 2 : 0;
+      for (std::int64_t other = 0; other < 2; ++other) {
+        if (layer == 0) {
+          EXPECT_THAT(moved_by_part(other, other + 1), testing::ElementsAre(kAsTarget[m][other]));
+        }
+        EXPECT_THAT(moved_by_part(keys + 2 * other, keys + 2 * other + 2),
+                    testing::ElementsAre(kAsSource[m][other]));
+      }
+    }
+  }
 }
 
 /// Calls of kernels, fills and copies in a recorded forward pass, and in the backward pass.
@@ -370,9 +424,12 @@ TEST(RecordedCalls, OfOneMoreLayer) {
   const Calls self = calls_of_transformer(2), self_more = calls_of_transformer(3);
   EXPECT_EQ(self_more.first - self.first, 7U);
   EXPECT_EQ(self_more.second - self.second, 14U);
+  const Calls no_layer = calls_of_fusion(0), one_layer = calls_of_fusion(1);
+  EXPECT_EQ(one_layer.first - no_layer.first, 34U);
+  EXPECT_EQ(one_layer.second - no_layer.second, 77U);
   const Calls six_pairs = calls_of_fusion(2), six_pairs_more = calls_of_fusion(3);
-  EXPECT_EQ(six_pairs_more.first - six_pairs.first, 43U);
-  EXPECT_EQ(six_pairs_more.second - six_pairs.second, 102U);
+  EXPECT_EQ(six_pairs_more.first - six_pairs.first, 40U);
+  EXPECT_EQ(six_pairs_more.second - six_pairs.second, 93U);
 }
 
 /// Launches of our kernels in a forward pass through CUDA's kernels, and in the backward pass;
