@@ -5,7 +5,8 @@
 PROGRAMS is a build's folder of benchmark programs, which write the inputs and the results of their cases to files (--export). Prints Google
 Benchmark's JSON, to which `cmir bench --torch PYTHON` joins it: places torch_eager, torch_compiled (--compile) and, where there is a GPU,
 torch_eager@cuda, torch_compiled@cuda, torch_graph@cuda, the expression captured in a CUDA graph, and for attention torch_flash@cuda,
-torch_efficient@cuda, torch_cudnn@cuda and torch_math@cuda, those of its backends that take the case. On a GPU conv1d is cuDNN's, whose
+torch_efficient@cuda, torch_cudnn@cuda and torch_math@cuda, those of its backends that take the case. Attention of samples that vary in length
+("varied") is padded, with a mask of the keys, but for torch_jagged (nested tensors) and torch_varlen@cuda (torch.nn.attention.varlen). On a GPU conv1d is cuDNN's, whose
 algorithm is measured before, and products are cuBLAS's, in f32 without TF32. A case whose results differ is an error and is not timed; the
 exit status is then 1. Threads: as the programs', CMIR_THREADS or all.
 """
@@ -25,6 +26,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # PyTorch before 2.10
+    varlen_attn = None
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import train_step  # noqa: E402
@@ -122,19 +128,6 @@ def attend(query, key_value, mask=None):
     return F.scaled_dot_product_attention(query.transpose(1, 2), key, value, mask).transpose(1, 2)
 
 
-def jagged(t, s):
-    """heads(), as nested tensors over the packed rows: no padding."""
-    def nested(name, which, *shape):
-        return torch.nested.nested_tensor_from_jagged(t[name].view(-1, *shape), t[which + "_offsets"], max_seqlen=s["queries" if which == "query" else "keys"])
-    of_query = (s["heads"], s["width"])
-    return [nested(*of) for of in (("query", "query", *of_query), ("key_value", "key", 2, *of_query), ("dy", "query", *of_query)) if of[0] in t]
-
-
-def attend_jagged(query, key_value, _mask=None):
-    key, value = (x.transpose(1, 2) for x in key_value.unbind(2))
-    return F.scaled_dot_product_attention(query.transpose(1, 2), key, value).transpose(1, 2)
-
-
 def attention(t, s, inputs=heads, attend=attend):
     inputs, mask = inputs(t, s), key_mask(t, s)
     return lambda: (attend(*inputs, mask),)
@@ -147,23 +140,28 @@ def attention_backward(t, s, inputs=heads, attend=attend):
     return lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)
 
 
-def varlen_rows(t, s):
-    """heads(), as the packed rows themselves, with what varlen_attn wants beside them."""
-    query = t["query"].view(-1, s["heads"], s["width"])
-    offsets = [t[name].int() for name in ("query_offsets", "key_offsets")]
-
-    def attend(query, key_value, _mask=None):
-        return varlen_attn(query, key_value[:, 0], key_value[:, 1], *offsets, s["queries"], s["keys"])
-    return [query, t["key_value"].view(-1, 2, s["heads"], s["width"])] + ([t["dy"].view(query.shape)] if "dy" in t else []), attend
-
-
-def attention_varlen(t, s):
-    inputs, attend = varlen_rows(t, s)
-    return (attention_backward if "dy" in t else attention)(t, s, lambda *_: inputs, attend)
+def rows_by_head(t, s):
+    """query, key, value and, where there is one, dy, without padding: the packed rows."""
+    query, key_value = t["query"].view(-1, s["heads"], s["width"]), t["key_value"].view(-1, 2, s["heads"], s["width"])
+    return [query, *(x.contiguous() for x in key_value.unbind(1))] + ([t["dy"].view(query.shape)] if "dy" in t else [])
 
 
 def attention_jagged(t, s):
-    return (attention_backward if "dy" in t else attention)(t, s, jagged, attend_jagged)
+    def nested(rows, which, longest):
+        return torch.nested.nested_tensor_from_jagged(rows, t[which + "_offsets"], max_seqlen=longest).transpose(1, 2)
+
+    def attend(query, key, value, _mask):
+        key, value = nested(key, "key", s["keys"]), nested(value, "key", s["keys"])
+        return F.scaled_dot_product_attention(nested(query, "query", s["queries"]), key, value).transpose(1, 2).values()
+    return (attention_backward if "dy" in t else attention)(t, s, rows_by_head, attend)
+
+
+def attention_varlen(t, s):
+    offsets = [t[name].int() for name in ("query_offsets", "key_offsets")]
+
+    def attend(query, key, value, _mask):
+        return varlen_attn(query, key, value, *offsets, s["queries"], s["keys"])
+    return (attention_backward if "dy" in t else attention)(t, s, rows_by_head, attend)
 
 
 def cross_entropy(t, s):
@@ -227,13 +225,15 @@ def adamw(t, s):
     return step
 
 
-def packed_order(name, result, offsets):
-    """A result of conv1d or attention in the kernel's order."""
-    if result.is_nested:
-        return result.values()
-    if name.startswith("attention") and result.dim() > 3 and result.shape[0] == len(offsets) - 1:
-        return packed(result, offsets)
-    return result.transpose(1, 2) if name.startswith(("conv1d_forward", "conv1d_backward_input")) else result
+def in_kernels_order(name, results, tensors):
+    """Those of conv1d [samples, length, width]; of attention packed, dkey beside dvalue."""
+    if name.startswith(("conv1d_forward", "conv1d_backward_input")):
+        return [result.transpose(1, 2) for result in results]
+    if not name.startswith("attention"):
+        return results
+    if results[0].dim() == 3:  # rows_by_head
+        return [results[0]] + ([torch.stack(results[1:], 1)] if results[1:] else [])
+    return [packed(result, tensors[offsets]) for result, offsets in zip(results, ("query_offsets", "key_offsets"))]
 
 
 # Kernel (and form) -> family, expression. The results are compared in the order of the files' "out." names.
@@ -293,7 +293,7 @@ def difference(name, results, expected):
     """The largest, NaN where there is one: max() would lose it. Sums are the first elements of an array that has room for more."""
     differences = []
     for result, wanted in zip(results, expected, strict=True):
-        result = packed_order(name, result).reshape(-1).double().cpu()
+        result = result.reshape(-1).double().cpu()
         wanted = wanted.reshape(-1)[: result.numel() if name.startswith("sum_") else None].double()
         differences.append((result - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
     return torch.stack(differences).max().item()
@@ -316,20 +316,31 @@ def captured(call):
     return replay
 
 
+def ways_of_attention(name, make, device, suffix):
+    """Each backend on a GPU; of samples that vary in length also the forms without padding. Those that take the case."""
+    makers = {backend: (kernel, make) for backend, kernel in BACKENDS.items()} if device == "cuda" else {}
+    if name.endswith("varied"):
+        every = [*BACKENDS.values()] if device == "cuda" else [SDPBackend.MATH]
+        makers["jagged"] = (every, lambda: make(attention_jagged))
+        if device == "cuda" and varlen_attn is not None:
+            makers["varlen"] = (every, lambda: make(attention_varlen))
+    for place, (backends, make_call) in makers.items():
+        with sdpa_kernel(backends):
+            try:
+                call = make_call()
+                call()
+            except (RuntimeError, ValueError):  # it takes no such type, width or mask
+                continue
+            yield f"torch_{place}{suffix}", call
+
+
 def ways(name, make, device, compiled):
     """(place, function)"""
     suffix = "@cuda" if device == "cuda" else ""
     call = make()
     yield "torch_eager" + suffix, call
-    if name.startswith("attention") and device == "cuda":
-        for backend, kernel in BACKENDS.items():
-            with sdpa_kernel(kernel):
-                try:
-                    call_of_backend = make()
-                    call_of_backend()
-                except RuntimeError:  # it takes no such type, or no such width
-                    continue
-                yield f"torch_{backend}{suffix}", call_of_backend
+    if name.startswith("attention"):
+        yield from ways_of_attention(name, make, device, suffix)
     if name.startswith(BACKWARD_BY_AUTOGRAD):
         return
     if compiled:
@@ -363,10 +374,10 @@ def entries(kernel, sizes, file, device, options):
     tensors = {name: tensor.to(device) for name, tensor in load_file(file).items()}
     expected = [tensors[name].cpu() for name in tensors_in_order(tensors)]
     with torch.no_grad() if "attention_backward" not in kernel else torch.enable_grad():
-        for place, function in ways(kernel, lambda: KERNELS[kernel][1](tensors, values), device, options.compile):
+        for place, function in ways(kernel, lambda expression=KERNELS[kernel][1]: expression(tensors, values), device, options.compile):
             name = f"{kernel.split('/')[0]}/{place}{form}/{sizes}/real_time"
             entry = {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions}
-            worst = difference(kernel, function(), expected)
+            worst = difference(kernel, in_kernels_order(kernel, function(), tensors), expected)
             if not worst <= next(allowed for dtype, allowed in TOLERANCES.items() if dtype in kernel):
                 yield {**entry, "error_occurred": True, "error_message": f"PyTorch's result differs by {worst:.1e}"}
                 continue
