@@ -4,25 +4,20 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "core/parallel.h"
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/philox.h"
 #include "kernels/cpu/vector_math.h"
 
 #include "kernels/cpu/isa_begin.h"
 // Compiled for that instruction set.
-#include "kernels/attention/attention_tile.h"
+#include "kernels/attention/attention_products.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
-
-/// Hands out parts of a chunk's workspace.
-template <class T>
-struct Scratch {
-  T* next;
-  T* take(std::int64_t count) { return std::exchange(next, next + count); }
-};
 
 /// Calls f(item, task of the item, workspace of the chunk) for every task of every item.
 template <class Args, class F>
@@ -82,62 +77,54 @@ struct RunningSoftmax {
 };
 
 /// Forward for the queries [begin, end) of one (sample, head).
-template <class T>
+template <class T, template <class> class Products>
 struct ForwardPart {
   using Sum = SumOf<T>;
   const AttentionForwardItem<T>& a;
   const AttentionProblem<T>& p;
   const Head<T>& head;
-  std::int64_t begin, end, padded_width;
-  Sum* query;                    // [end - begin, padded width]
+  const std::int64_t begin, end, padded_width;
+  Scratch<Sum> scratch;
+  Products<T> products;
   Sum* output;                   // [end - begin, padded width]
-  Sum* key_columns;              // packed [width, a block's keys]
-  Sum* copies[2];                // [a block's keys, padded width]
   Sum* scores;                   // [tile, kAttentionKeys]
   RunningSoftmax<Sum>* softmax;  // [end - begin]
 
   ForwardPart(const AttentionForwardItem<T>& item, const Head<T>& of, std::int64_t first,
               std::int64_t last, Sum* workspace)
-      : a(item), p(item.problem), head(of), begin(first), end(last) {
-    padded_width = padded_columns<Sum>(p.head_width);
-    const std::int64_t rows = end - begin, keys = std::min(head.keys, kAttentionKeys);
-    Scratch<Sum> scratch{workspace};
-    query = scratch.take(rows * padded_width);
+      : a(item),
+        p(item.problem),
+        head(of),
+        begin(first),
+        end(last),
+        padded_width(padded_columns<Sum>(p.head_width)),
+        scratch{workspace},
+        products(p, head, begin, end, scratch) {
+    const std::int64_t rows = end - begin;
     output = scratch.take(rows * padded_width);
-    key_columns = scratch.take(padded_columns<Sum>(keys) * p.head_width);
-    for (Sum*& copy : copies) copy = scratch.take(keys * padded_width);
     scores = scratch.take(std::min(rows, kAttentionTile) * kAttentionKeys);
     softmax = reinterpret_cast<RunningSoftmax<Sum>*>(scratch.next);
-    copy_padded(head.query + begin * p.query_stride, p.query_stride, rows,
-                rows_with_panels<Sum>(rows, p.head_width, p.query_stride), p.head_width, query);
     std::fill_n(output, rows * padded_width, Sum{0});
     std::uninitialized_fill_n(softmax, rows, RunningSoftmax<Sum>{});
   }
 
-  void run() const {
-    const bool in_place = end - begin <= kAttentionInPlace;
+  void run() {
     const std::int64_t visible = head.visible(end - 1, p.causal);
     for (std::int64_t j = 0; j < visible; j += kAttentionKeys) {
       const std::int64_t keys = std::min(kAttentionKeys, head.keys - j);
-      const BlockRows<Sum> key(head.key, p.key_stride, p.head_width, head.keys, j, keys, in_place,
-                               copies[0]),
-          value(head.value, p.value_stride, p.head_width, head.keys, j, keys, in_place, copies[1]);
-      pack_transposed(key, key_columns);
+      products.take_block(j, keys);
       for_each_tile(begin, end, [&](std::int64_t first, std::int64_t rows) {
-        if (head.visible(first + rows - 1, p.causal) > j) add_block(first, rows, j, keys, value);
+        if (head.visible(first + rows - 1, p.causal) > j) add_block(first, rows, j, keys);
       });
     }
     for (std::int64_t i = begin; i < end; ++i) finish(i);
   }
 
   /// A block of keys, seen by a tile of queries.
-  void add_block(std::int64_t first, std::int64_t rows, std::int64_t j, std::int64_t keys,
-                 const BlockRows<Sum>& value) const {
-    multiply<false>(rows, padded_columns<Sum>(keys), p.head_width,
-                    query + (first - begin) * padded_width, padded_width, std::int64_t{1},
-                    key_columns, scores, kAttentionKeys);
+  void add_block(std::int64_t first, std::int64_t rows, std::int64_t j, std::int64_t keys) {
+    products.score(first, rows, scores);
     for (std::int64_t i = 0; i < rows; ++i) weigh(first + i, j, keys, scores + i * kAttentionKeys);
-    value.add_product(rows, scores, kAttentionKeys, output + (first - begin) * padded_width);
+    products.add_values(rows, scores, output + (first - begin) * padded_width);
   }
 
   /// Query i's scores become weights of the values.
@@ -155,7 +142,7 @@ struct ForwardPart {
       for_each_mask(p, head.first_query + i, head.head, j, visible,
                     [row](std::int64_t k, Sum mask) { row[k] *= mask; });
     }
-    if constexpr (!std::is_same_v<T, Sum>) {
+    if constexpr (!std::is_same_v<T, Sum> && !Products<T>::kRoundsWeights) {
       for (std::int64_t k = 0; k < visible; ++k) row[k] = as_factor<T>(row[k]);
     }
   }
@@ -173,7 +160,10 @@ struct ForwardPart {
   }
 };
 
-template <class T>
+/// Queries of a sample below which packing and padding cost more than AMX gains.
+constexpr std::int64_t kAmxQueries = 32;
+
+template <class T, bool kAmx = false>
 void forward(const AttentionForward<T>& a) {
   check_attention_group(a);
   for_each_task(a, attention_forward_chunks(a), [](const auto& item, auto task, auto* workspace) {
@@ -181,7 +171,12 @@ void forward(const AttentionForward<T>& a) {
     const std::int64_t rows = attention_part_rows(p), parts = chunk_count(0, p.most_queries, rows);
     const Head<T> head(p, task / parts / p.heads, task / parts % p.heads);
     const std::int64_t begin = task % parts * rows, end = std::min(begin + rows, head.queries);
-    if (begin < end) ForwardPart<T>(item, head, begin, end, workspace).run();
+    if (begin >= end) return;
+    if constexpr (kAmx) {
+      if (head.queries >= kAmxQueries)
+        return ForwardPart<T, AmxProducts>(item, head, begin, end, workspace).run();
+    }
+    ForwardPart<T, PanelProducts>(item, head, begin, end, workspace).run();
   });
 }
 
@@ -384,6 +379,17 @@ void backward(const AttentionBackward<T>& a) {
   });
 }
 
+/// Beside the variants for AVX-512, whose instructions it uses for all else.
+template <Isa isa>
+RegisterCpu register_amx() {
+  if constexpr (isa == Isa::avx512) {
+    return RegisterCpu{Isa::amx, &forward<BFloat16, true>};
+  } else {
+    return RegisterCpu{isa};
+  }
+}
+
+const RegisterCpu registered_amx = register_amx<kIsa>();
 const RegisterCpu registered{kIsa,
                              &forward<float>,
                              &forward<double>,

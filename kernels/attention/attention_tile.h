@@ -12,6 +12,13 @@ namespace {
 template <class T>
 constexpr T kMasked = -std::numeric_limits<T>::infinity();
 
+/// Hands out parts of a chunk's workspace.
+template <class T>
+struct Scratch {
+  T* next;
+  T* take(std::int64_t count) { return std::exchange(next, next + count); }
+};
+
 /// One head of one sample: pointers to its first row and the numbers of its rows.
 template <class T>
 struct Head {

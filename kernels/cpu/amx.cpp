@@ -84,9 +84,12 @@ class Rows {
         factor_(matrix.factor) {}
   Words operator[](std::int64_t i) const {
     if (i >= rows_) return Words{};
+    if (is_bf16()) return load(x_ + i * stride_, mask_);
     return reinterpret_cast<Words>(reinterpret_cast<Floats>(load(x_ + i * stride_, mask_)) *
                                    factor_);
   }
+  /// Whether nothing is to be rounded.
+  bool is_bf16() const { return std::is_same_v<T, BFloat16> && factor_ == 1; }
 
  private:
   static __mmask16 first(std::int64_t count) { return static_cast<__mmask16>((1U << count) - 1); }
@@ -143,9 +146,25 @@ void store_row(Words first, Words second, std::uint16_t* out) {
   }
 }
 
+/// A tile of bf16, which is transposed with two numbers in a word.
+template <class T>
+void pack_bf16_tile(const Rows<T>& first, const Rows<T>& second, bool transposed,
+                    std::uint16_t* out) {
+  Square tile;
+  if (first.is_bf16()) {
+    for (int i = 0; i < 16; ++i) tile.row[i] = first[i] >> 16 | second[i];
+  } else {
+    for (int i = 0; i < 16; ++i)
+      store_row<1>(first[i], second[i], reinterpret_cast<std::uint16_t*>(&tile.row[i]));
+  }
+  if (transposed) transpose(tile);
+  for (int i = 0; i < 16; ++i) *reinterpret_cast<Words*>(out + i * kDepth) = tile.row[i];
+}
+
 /// A tile of each part from the rows of its two halves of the depth.
 template <int kParts, class T>
 void pack_tile(const Rows<T>& first, const Rows<T>& second, bool transposed, std::uint16_t* out) {
+  if constexpr (kParts == 1) return pack_bf16_tile(first, second, transposed, out);
   if (!transposed) {
     for (int i = 0; i < 16; ++i) store_row<kParts>(first[i], second[i], out + i * kDepth);
     return;

@@ -106,6 +106,8 @@ TYPED_TEST(AttentionTest, RandomLengthsAndWidthsAreWithinARelativeError) {
   // Several of the CPU's blocks of 128 keys and tiles of 54 queries, and tasks that share a head.
   cases.push_back({{200, 3}, {390, 260}, 1, 9, false, 0.1F, 0.5, true});
   cases.push_back({{300}, {300}, 2, 33, true, 0, 0.2});
+  // So many heads that one task has all tiles of a head's queries, over two blocks.
+  cases.push_back({{130, 110}, {140, 20}, 16, 5});
   for_each_isa([&] {
     for (const Case& c : cases) {
       Batch<T> b(c);
@@ -152,7 +154,7 @@ TYPED_TEST(AttentionTest, ReadsNothingBehindItsArrays) {
   using T = TypeParam;
   for_each_isa([] {
     for (const std::int64_t width : {1, 5, 30, 33}) {
-      const Case c{{3, 7}, {2, 40}, 1, width};
+      const Case c{{3, 33}, {2, 40}, 1, width};
       Batch<T> b(c);
       BeforeForbiddenPage<T> query(b.query.to_vector()), key(b.key.to_vector()),
           value(b.value.to_vector()), doutput(b.doutput.to_vector());
