@@ -102,6 +102,7 @@ struct Attention {
     kernels::AttentionForward<T> args{.count = static_cast<int>(tensors.size()),
                                       .tf32 = precision == Precision::tf32};
     std::vector<Rows> rows;  // holds what the kernel reads
+    kernels::AttentionWork cost;
     const Device device = tensors.front().query().device();
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       const Problem& problem = tensors[i];
@@ -116,9 +117,10 @@ struct Attention {
       args.items[i] = {kernel_problem<T>(problem, queries, keys, heads, options),
                        outputs.back().mutable_data<Sum>(), log_sum_exps.back().mutable_data<Sum>()};
       rows.insert(rows.end(), {queries, keys});
+      add_work(cost, problem);
     }
     const Tensor workspace = workspace_of(kernels::attention_forward_workspace(args), args, device);
-    kernels::run(device, args);
+    kernels::run(device, args, cost);
   }
 
   void check_lengths(const Rows& queries, const Rows& keys, const Tensor& bias,
@@ -196,6 +198,7 @@ struct Attention {
     kernels::AttentionBackward<T> args{.count = static_cast<int>(works.size()),
                                        .tf32 = precision == Precision::tf32};
     std::vector<Rows> rows;  // holds what the kernel reads
+    kernels::AttentionWork cost;
     const Device device = works.front().output.device();
     for (std::size_t i = 0; i < works.size(); ++i) {
       const Work& work = works[i];
@@ -220,10 +223,11 @@ struct Attention {
         gradients[work.bias] = dbias;
       }
       rows.insert(rows.end(), {queries, keys});
+      add_work(cost, tensors);
     }
     const Tensor workspace =
         workspace_of(kernels::attention_backward_workspace(args), args, device);
-    kernels::run(device, args);
+    kernels::run(device, args, cost);
   }
 
   static std::vector<GradientCase> gradient_cases();

@@ -40,6 +40,20 @@ void Rows::check_padded(const Tensor& bounds, std::int64_t rows) {
   }
 }
 
+void add_work(kernels::AttentionWork& work, const Problem& tensors) {
+  const auto length = [](const Tensor& bounds, std::int64_t sample) {
+    const auto at = bounds.span<std::int64_t>();
+    return static_cast<double>(at[sample + (bounds.rank() == 2 ? bounds.size(1) : 1)] - at[sample]);
+  };
+  const Tensor& bounds = tensors.query_bounds;
+  const std::int64_t samples = bounds.rank() == 2 ? bounds.size(1) : bounds.size(0) - 1;
+  for (std::int64_t s = 0; s < samples; ++s) {
+    const double queries = length(bounds, s), keys = length(tensors.key_bounds, s);
+    work.rows += queries + keys;
+    work.pairs += queries * keys;
+  }
+}
+
 const Variable& variable_of(const AttentionInput& input, int part) {
   if (part == 2 && input.value.defined()) return input.value;
   return part > 0 && input.key.defined() ? input.key : input.query;

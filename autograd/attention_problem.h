@@ -52,6 +52,9 @@ const Variable& variable_of(const AttentionInput& input, int part);
 /// heads.
 Problem problem_of(const AttentionInput& input, std::int64_t heads);
 
+/// Adds what the cost of a problem depends on, once its bounds are checked.
+void add_work(kernels::AttentionWork& work, const Problem& tensors);
+
 /// What the kernels are told of a problem. `bias` and the projections may have been rounded.
 template <class T>
 kernels::AttentionProblem<T> kernel_problem(const Problem& tensors, const Rows& queries,

@@ -19,7 +19,8 @@ struct MeanPool {
     dispatch_float(x.dtype(), name, [&]<class T>() {
       kernels::run(x.device(),
                    kernels::MeanPoolForward<T>{x.data<T>(), sequences.offsets, y.mutable_data<T>(),
-                                               sequences.samples, x.size(1)});
+                                               sequences.samples, x.size(1)},
+                   x.size(0));
     });
     if (context.recording()) context.save(offsets);
     return y;
@@ -32,7 +33,8 @@ struct MeanPool {
     dispatch_float(dy.dtype(), name, [&]<class T>() {
       kernels::run(dy.device(),
                    kernels::MeanPoolBackward<T>{dy.data<T>(), on_device.data<std::int64_t>(),
-                                                dx.mutable_data<T>(), dy.size(0), dy.size(1)});
+                                                dx.mutable_data<T>(), dy.size(0), dy.size(1)},
+                   dx.size(0));
     });
     return {dx};
   }

@@ -54,7 +54,8 @@ struct AddPositions {
       kernels::run(x.device(),
                    kernels::AddPositions<T>{x.data<T>(), sequences.offsets, table.data<T>(),
                                             static_cast<T>(scale), y.mutable_data<T>(),
-                                            sequences.samples, x.size(1)});
+                                            sequences.samples, x.size(1)},
+                   x.size(0));
     });
     if (context.recording()) {
       context.save(offsets);
@@ -77,10 +78,12 @@ struct AddPositions {
       if (context.needs_gradient(1)) {
         gradients[1] = Tensor::empty(table.shape(), dy.dtype(), dy.device());
         const Tensor on_device = bounds.on(dy.device());
-        kernels::run(dy.device(), kernels::PositionsBackwardTable<T>{
-                                      dy.data<T>(), on_device.data<std::int64_t>(),
-                                      gradients[1].mutable_data<T>(), bounds.numel() - 1,
-                                      table.size(0), dy.size(1)});
+        kernels::run(
+            dy.device(),
+            kernels::PositionsBackwardTable<T>{dy.data<T>(), on_device.data<std::int64_t>(),
+                                               gradients[1].mutable_data<T>(), bounds.numel() - 1,
+                                               table.size(0), dy.size(1)},
+            dy.size(0));
       }
     });
     return gradients;

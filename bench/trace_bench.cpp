@@ -15,6 +15,7 @@ struct Nothing {
   static constexpr std::string_view name = "nothing";
   T* x;
   double bytes() const { return 0; }
+  double operations() const { return 0; }
 };
 
 [[gnu::noinline]] void nothing(const Nothing<float>& args) { benchmark::DoNotOptimize(args.x); }

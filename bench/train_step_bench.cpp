@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "autograd/precision.h"
@@ -29,6 +30,7 @@
 #include "models/networks/cmir.h"
 #include "models/training/device_steps.h"
 #include "models/training/optimizer.h"
+#include "models/training/trace_report.h"
 
 namespace {
 
@@ -227,6 +229,31 @@ double tolerance_of(const Problem& problem) {
   return problem.precision == "f32" ? 1e-4 : 1e-2;
 }
 
+/// Bytes and operations of a step, summed over its kernels as their contracts count them: of a step
+/// on the CPU, wherever it is timed, which asks for the same work without padding.
+TraceSummary::Kernel trace_cost(Problem problem) {
+  problem.device = {};
+  Step step(problem);
+  Eager eager(step);
+  Trace trace(1);
+  for (int i = 0; i < 2; ++i) {  // the trace leaves the first one out
+    const TraceStep traced(&trace, i);
+    trace_phase("forward");
+    eager.step();
+  }
+  const TraceSummary summary = summarise(trace);
+  require(summary.steps == 1 && summary.together.uncounted == 0, "train_step",
+          "{} steps were traced, {} calls are not counted", summary.steps,
+          summary.together.uncounted);
+  return summary.together;
+}
+TraceSummary::Kernel cost_of(const Problem& problem) {
+  static std::map<std::pair<std::string, std::int64_t>, TraceSummary::Kernel> known;
+  const std::pair key(problem.lengths, problem.samples);
+  if (!known.contains(key)) known[key] = trace_cost(problem);
+  return known[key];
+}
+
 bool failed = false;
 
 /// The time of a step, by the clock of the host: on a GPU of ten in a row, since reading the loss
@@ -252,6 +279,10 @@ void train_step(benchmark::State& state, const Problem& problem, const MakeWay& 
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     state.SetIterationTime(seconds.count() / steps);
   }
+  const TraceSummary::Kernel cost = cost_of(problem);
+  const auto rate = benchmark::Counter::kIsIterationInvariantRate;
+  state.counters["GB"] = benchmark::Counter(cost.bytes * 1e-9, rate);
+  state.counters["Gflop"] = benchmark::Counter(cost.operations * 1e-9, rate);
 }
 
 /// The cases and their batches: quick, one; and on the host model, whose times mean nothing, a
@@ -275,15 +306,16 @@ std::vector<int> powers_of_two(int all) {
   return counts;
 }
 
-/// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/recorded/.../samples:768 on a
-/// GPU, where the number of threads matters little.
+/// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/recorded@cuda/.../samples:768
+/// on a GPU, where the number of threads matters little.
 void register_benchmarks(Device device, const std::string& precision, bool quick) {
   const auto thread_counts = device.is_cpu() ? powers_of_two(thread_count()) : std::vector{0};
+  const char* place = device.type == DeviceType::cuda ? "@cuda" : "";
   for (const auto& [name, way] : ways(device)) {
     for (const Problem& problem : problems(device, precision, quick)) {
       for (const int threads : thread_counts) {
-        std::string title =
-            fmt::format("train_step/{}/{}/samples:{}", name, problem.lengths, problem.samples);
+        std::string title = fmt::format("train_step/{}{}/{}/samples:{}", name, place,
+                                        problem.lengths, problem.samples);
         if (threads > 0) title += fmt::format("/threads:{}", threads);
         auto* added = benchmark::RegisterBenchmark(title.c_str(), train_step, problem, way, threads)
                           ->Unit(benchmark::kMillisecond)

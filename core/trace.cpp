@@ -116,13 +116,13 @@ void TraceScope::enter(Trace& trace, const char* thread, int number) {
 }
 
 std::int64_t TraceSpan::now() const { return buffer_->trace().now(); }
-void TraceSpan::note() const { buffer_->add({name_, kind_, begin_, now(), value_}); }
+void TraceSpan::note() const { buffer_->add({name_, kind_, begin_, now(), cost_}); }
 
-TracedKernel::TracedKernel(Device device, const char* name, std::int64_t bytes)
-    : span_(device.type == DeviceType::cuda ? TraceKind::launch : TraceKind::kernel, name, bytes),
+TracedKernel::TracedKernel(Device device, const char* name, const TraceCost& cost)
+    : span_(device.type == DeviceType::cuda ? TraceKind::launch : TraceKind::kernel, name, cost),
       times_(device.type == DeviceType::cuda ? &detail::trace_buffer->trace().kernel_times()
                                              : nullptr) {
-  if (times_ != nullptr) times_->begin(name, bytes);
+  if (times_ != nullptr) times_->begin(name, cost);
 }
 
 TracedKernel::~TracedKernel() {
@@ -140,7 +140,7 @@ void TraceStep::end_phase() {
   TraceBuffer& buffer = *detail::trace_buffer;
   if (buffer.trace().kernel_times_) buffer.trace().kernel_times_->collect();
   const std::int64_t now = buffer.trace().now();
-  buffer.add({phase_, TraceKind::phase, phase_begin_, now, -1});
+  buffer.add({phase_, TraceKind::phase, phase_begin_, now});
   phase_begin_ = now;
 }
 
@@ -149,7 +149,11 @@ TraceStep::~TraceStep() {
   step_under_way = nullptr;
   if (!has_work_) return;
   end_phase();
-  detail::trace_buffer->trace().end_step({"step", TraceKind::step, begin_, phase_begin_, number_});
+  detail::trace_buffer->trace().end_step({.name = "step",
+                                          .kind = TraceKind::step,
+                                          .begin = begin_,
+                                          .end = phase_begin_,
+                                          .number = number_});
 }
 
 void trace_phase(const char* name) {

@@ -22,7 +22,8 @@ struct TraceEvent {
   const char* name;  ///< lives as long as the program
   TraceKind kind;
   std::int64_t begin, end;
-  std::int64_t value;  ///< bytes that a kernel moves, the number of a step; -1: not known
+  TraceCost cost = {};       ///< of a kernel
+  std::int64_t number = -1;  ///< of a step
 };
 
 class Trace;
@@ -53,7 +54,7 @@ class TraceBuffer {
 class Trace {
  public:
   static constexpr std::int64_t kSteps = 20;
-  static constexpr std::size_t kEventsPerThread = std::size_t{1} << 18;  // 10 MiB
+  static constexpr std::size_t kEventsPerThread = std::size_t{1} << 18;  // 14 MiB
   explicit Trace(std::int64_t steps = kSteps, std::size_t events_per_thread = kEventsPerThread);
   ~Trace();
   Trace(const Trace&) = delete;

@@ -19,6 +19,11 @@ class KernelTimes;
 enum class TraceKind : std::uint8_t { step, phase, op, kernel, launch, share };
 std::string_view name_of(TraceKind kind);
 
+/// What one call of a kernel moves and does, as its contract counts them; -1: not known.
+struct TraceCost {
+  std::int64_t bytes = -1, operations = -1;
+};
+
 namespace detail {
 /// Where this thread notes its spans; null: nowhere.
 inline constinit thread_local TraceBuffer* trace_buffer = nullptr;
@@ -29,8 +34,8 @@ inline bool tracing() { return detail::trace_buffer != nullptr; }
 class TraceSpan {
  public:
   /// `name` must live as long as the program.
-  TraceSpan(TraceKind kind, const char* name, std::int64_t value = -1)
-      : buffer_(detail::trace_buffer), name_(name), kind_(kind), value_(value) {
+  TraceSpan(TraceKind kind, const char* name, const TraceCost& cost = {})
+      : buffer_(detail::trace_buffer), name_(name), kind_(kind), cost_(cost) {
     if (buffer_ != nullptr) [[unlikely]]
       begin_ = now();
   }
@@ -48,7 +53,7 @@ class TraceSpan {
   TraceBuffer* const buffer_;
   const char* const name_;
   const TraceKind kind_;
-  const std::int64_t value_;
+  const TraceCost cost_;
   std::int64_t begin_ = 0;
 };
 
@@ -56,7 +61,7 @@ class TraceSpan {
 /// GPU.
 class TracedKernel {
  public:
-  TracedKernel(Device device, const char* name, std::int64_t bytes);
+  TracedKernel(Device device, const char* name, const TraceCost& cost);
   ~TracedKernel();
   TracedKernel(const TracedKernel&) = delete;
   TracedKernel& operator=(const TracedKernel&) = delete;

@@ -79,21 +79,27 @@ struct RegisterCpu {
   }
 };
 
-/// Runs the function and notes it under its registered name, for a thread that is traced.
-template <class Args>
+/// Runs the function and notes it under its registered name, with its cost, for a thread that is
+/// traced.
+template <class Args, class... Work>
 [[gnu::noinline]] void run_traced(Device device, typename Variants<Args>::Function function,
-                                  const Args& args) {
+                                  const Args& args, const Work&... work) {
   static const std::string name = registered_name<Args>();
-  std::int64_t bytes = -1;
-  if constexpr (requires { args.bytes(); }) bytes = static_cast<std::int64_t>(args.bytes());
-  const TracedKernel traced(device, name.c_str(), bytes);
+  TraceCost cost;
+  if constexpr (sizeof...(Work) > 0 || requires { args.bytes(); }) {
+    cost = {.bytes = static_cast<std::int64_t>(args.bytes(work...)),
+            .operations = static_cast<std::int64_t>(args.operations(work...))};
+  }
+  const TracedKernel traced(device, name.c_str(), cost);
   function(args);
 }
 
 /// Runs the kernel on the device; on the CPU with the best registered instruction set not above
-/// active_isa(). Inside a graph capture it is recorded, with the arguments as they are now.
-template <class Args>
-void run(Device device, const Args& args) {
+/// active_isa(). Inside a graph capture it is recorded, with the arguments as they are now. `work`:
+/// what bytes() and operations() need where they count by arrays, which may be on the device; a
+/// trace does not know the cost of a call without it.
+template <class Args, class... Work>
+void run(Device device, const Args& args, const Work&... work) {
   using Function = typename Variants<Args>::Function;
   Function function = nullptr;
   if (device.is_cpu()) {
@@ -107,10 +113,10 @@ void run(Device device, const Args& args) {
     fail(ErrorKind::usage, registered_name<Args>(),
          "has no kernel for device {} in this build; use cpu", device.to_string());
   }
-  do_or_record(device, [device, function, args] {
+  do_or_record(device, [device, function, args, work...] {
     const Range range(Args::name);
     if (tracing()) [[unlikely]]
-      return run_traced(device, function, args);
+      return run_traced(device, function, args, work...);
     function(args);
   });
 }

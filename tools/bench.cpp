@@ -187,8 +187,8 @@ struct BenchCommand {
     }
     fmt::print("{}\n", ceilings_table(report).plain());
     fmt::print("{}\n", rows_table(report).plain());
-    for (const char* place : {"cpu", "cuda"}) {
-      const Table shares = families_table(report, place);
+    for (const bool on_gpu : {false, true}) {
+      const Table shares = families_table(report, on_gpu);
       if (shares.row_count() > 0) fmt::print("{}\n", shares.plain());
     }
     if (!report.sweeps.empty()) fmt::print("{}\n", sweeps_table(report).plain());

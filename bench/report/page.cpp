@@ -54,8 +54,9 @@ Series ceiling_line(const std::string& name, double bandwidth, double peak, doub
   return line;
 }
 
-std::string roofline(const Report& report, const std::string& place, const Ceilings& ceilings) {
-  std::vector<const Row*> rows = largest_cases(report, place);
+std::string roofline(const Report& report, bool on_gpu) {
+  const Ceilings& ceilings = on_gpu ? report.gpu : report.cpu;
+  std::vector<const Row*> rows = largest_cases(report, on_gpu);
   std::erase_if(rows, [](const Row* row) { return row->measured.operations <= 0; });
   const double peak = ceilings.product_rate("f32");
   if (rows.empty() || ceilings.empty() || !(peak > 0)) return {};
@@ -73,7 +74,7 @@ std::string roofline(const Report& report, const std::string& place, const Ceili
                                        c.kernel, c.variant, c.sizes_text(), rate,
                                        100 * row->share.value));
   }
-  ScatterChart chart{.title = "Roofline, " + place,
+  ScatterChart chart{.title = on_gpu ? "Roofline, cuda" : "Roofline, cpu",
                      .x_label = "operations a byte",
                      .y_label = "Gflop/s",
                      .log = true};
@@ -150,8 +151,8 @@ std::string markdown_page(const Report& report) {
     if (table.row_count() > 0) text += fmt::format("\n## {}\n\n{}", title, table.markdown());
   };
   add("Ceilings", ceilings_table(report));
-  add("Families", families_table(report, "cpu"));
-  add("Families on a GPU", families_table(report, "cuda"));
+  add("Families", families_table(report, false));
+  add("Families on a GPU", families_table(report, true));
   add("Scaling", sweeps_table(report));
   add("Comparison", comparisons_table(report));
   add("Kernels and their peers", rows_table(report));
@@ -162,12 +163,12 @@ std::string html_page(const Report& report) {
   std::string body = context_list(report.results.context);
   body += section("Ceilings", "The best of the repetitions, measured in this run.",
                   html(ceilings_table(report)));
-  const std::string rooflines =
-      roofline(report, "cpu", report.cpu) + roofline(report, "cuda", report.gpu);
+  const std::string rooflines = roofline(report, false) + roofline(report, true);
   if (!rooflines.empty()) {
     body += section("Roofline",
-                    "Each kernel's case that moves most bytes; its name shows under the pointer. "
-                    "Kernels that do no arithmetic are in the table only.",
+                    "Each kernel's case that moves most bytes, and the training step's, which "
+                    "counts what its kernels do; the name shows under the pointer. Kernels that do "
+                    "no arithmetic are in the table only.",
                     "<div class=\"charts\">" + rooflines + "</div>\n");
   }
   if (!report.sweeps.empty()) {
@@ -176,8 +177,8 @@ std::string html_page(const Report& report) {
                         html(sweeps_table(report)));
   }
   body += comparison_section(report);
-  for (const auto& [place, title] : {std::pair{"cpu", "Families"}, {"cuda", "Families on a GPU"}}) {
-    const Table families = families_table(report, place);
+  for (const auto& [on_gpu, title] : {std::pair{false, "Families"}, {true, "Families on a GPU"}}) {
+    const Table families = families_table(report, on_gpu);
     if (families.row_count() == 0) continue;
     body += section(title,
                     "Of each kernel's case that moves most bytes: how near the family's kernels "

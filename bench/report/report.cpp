@@ -14,21 +14,19 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 bool is_ceiling(const Case& c) { return c.kernel.starts_with("ceiling_"); }
 
-/// Places that are on a GPU: of ours, and of PyTorch ("torch_eager@cuda").
-bool is_on_gpu(const std::string& place) { return place == "cuda" || place.ends_with("@cuda"); }
-
 std::vector<Row> rows_of(const std::vector<Case>& cases, const Ceilings& cpu, const Ceilings& gpu) {
   std::map<std::string, std::vector<const Case*>> by_problem;
   for (const Case& c : cases) by_problem[c.problem()].push_back(&c);
   std::vector<Row> rows;
   for (const Case& c : cases) {
     if (!is_ours(c.place) || is_ceiling(c) || c.seconds.empty()) continue;
-    Row row{c, kNone, share_of(c, c.place == "cuda" ? gpu : cpu), {}, {}};
+    const Ceilings& ceilings = is_on_gpu(c.place) ? gpu : cpu;
+    Row row{c, kNone, share_of(c, ceilings), {}, {}};
     for (const Case* other : by_problem[c.problem()]) {
       if (other->seconds.empty()) continue;
       if (other->place == c.place + "_cold") {
         row.cold_seconds = other->median();
-        row.cold_share = share_of(*other, c.place == "cuda" ? gpu : cpu);
+        row.cold_share = share_of(*other, ceilings);
       } else if (!is_ours(other->place) && !other->place.ends_with("_cold") &&
                  is_on_gpu(other->place) == is_on_gpu(c.place)) {
         row.peers.push_back({other->place, other->median() / c.median()});
@@ -132,22 +130,25 @@ Table rows_table(const Report& report) {
   return table;
 }
 
-std::vector<const Row*> largest_cases(const Report& report, std::string_view place) {
+std::vector<const Row*> largest_cases(const Report& report, bool on_gpu) {
   std::map<std::string, const Row*> largest;
   for (const Row& row : report.rows) {
     const Case& c = row.measured;
-    if (c.place != place || c.bytes <= 0 || c.variant.starts_with("over_")) continue;
-    const Row*& kept = largest[c.kernel + " " + c.variant];
-    if (kept == nullptr || c.bytes > kept->measured.bytes) kept = &row;
+    if (is_on_gpu(c.place) != on_gpu || c.bytes <= 0 || c.variant.starts_with("over_")) continue;
+    const Row*& kept = largest[name_of(c)];
+    const double grown = kept == nullptr ? 2 : c.bytes / kept->measured.bytes;
+    const bool same = std::abs(grown - 1) < 1e-3;  // on another number of threads
+    if (same ? c.median() < kept->measured.median() : grown > 1) kept = &row;
   }
   std::vector<const Row*> rows;
   for (const auto& [name, row] : largest) rows.push_back(row);
   return rows;
 }
 
-Table families_table(const Report& report, std::string_view place) {
+Table families_table(const Report& report, bool on_gpu) {
   std::map<std::string, std::vector<const Row*>> families;
-  for (const Row* row : largest_cases(report, place)) families[row->measured.family].push_back(row);
+  for (const Row* row : largest_cases(report, on_gpu))
+    families[row->measured.family].push_back(row);
   Table table({{"family"}, {"kernels"}, {"lowest"}, {"median"}, {"highest"}, {"limits"}});
   for (auto& [family, rows] : families) {
     std::ranges::sort(rows, {}, [](const Row* row) { return row->share.value; });

@@ -42,11 +42,12 @@ struct Report {
 
 Table ceilings_table(const Report& report);
 Table rows_table(const Report& report);
-/// Of each kernel and form in this place ("cpu") the case that moves most bytes, which says most of
-/// it; without those that count none, and without sweeps.
-std::vector<const Row*> largest_cases(const Report& report, std::string_view place);
+/// Of each kernel and form, and of the training step, on the CPU or on a GPU the case that moves
+/// most bytes, which says most of it, and of several such the fastest; without those that count
+/// none, and without sweeps.
+std::vector<const Row*> largest_cases(const Report& report, bool on_gpu);
 /// The shares of those cases by family: the lowest, the median, the highest.
-Table families_table(const Report& report, std::string_view place);
+Table families_table(const Report& report, bool on_gpu);
 Table sweeps_table(const Report& report);
 Table comparisons_table(const Report& report);
 

@@ -120,7 +120,12 @@ double Case::size(std::string_view wanted) const {
 }
 
 bool is_ours(std::string_view place) {
-  return place == "cpu" || place == "cuda" || place == "eager" || place == "recorded";
+  return place == "cpu" || place == "cuda" || place.starts_with("eager") ||
+         place.starts_with("recorded");
+}
+
+bool is_on_gpu(std::string_view place) {
+  return place.starts_with("cuda") || place.ends_with("@cuda");
 }
 
 std::string short_name(std::string_view name) {

@@ -35,6 +35,8 @@ struct Case {
 
 /// A kernel, or a training step, of ours; not its twin of cold caches ("cpu_cold").
 bool is_ours(std::string_view place);
+/// "cuda", "cuda_cold" and what ends in "@cuda": a training step of ours ("eager@cuda"), peers.
+bool is_on_gpu(std::string_view place);
 
 /// A name of Google Benchmark's as Case::name has it.
 std::string short_name(std::string_view name);

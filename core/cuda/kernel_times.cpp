@@ -17,7 +17,7 @@ void KernelTimes::attempt(Work&& work) noexcept {
   }
 }
 
-void KernelTimes::begin(const char* name, std::int64_t bytes) noexcept {
+void KernelTimes::begin(const char* name, const TraceCost& cost) noexcept {
   attempt([&] {
     const Stream& stream = current_stream();
     if (used_ == 0) {  // near in time: the times between events are floats
@@ -29,7 +29,7 @@ void KernelTimes::begin(const char* name, std::int64_t bytes) noexcept {
     if (used_ == kernels_.size()) kernels_.emplace_back();
     Kernel& kernel = kernels_[used_];
     kernel.name = name;
-    kernel.bytes = bytes;
+    kernel.cost = cost;
     kernel.begin.record(stream);
   });
 }
@@ -47,7 +47,7 @@ void KernelTimes::collect() noexcept {
       const Kernel& kernel = kernels_[i];
       kernel.end.synchronise();
       buffer_.add({kernel.name, TraceKind::kernel, time_of(kernel.begin), time_of(kernel.end),
-                   kernel.bytes});
+                   kernel.cost});
     }
     used_ = 0;
   });

@@ -18,7 +18,7 @@ class KernelTimes {
   explicit KernelTimes(TraceBuffer& buffer) : buffer_(buffer) {}
 
   /// Around what a kernel gives to the current stream. `name` as in TraceEvent.
-  void begin(const char* name, std::int64_t bytes) noexcept;
+  void begin(const char* name, const TraceCost& cost) noexcept;
   void end() noexcept;
   /// Waits for the kernels since the last call and notes them in the buffer.
   void collect() noexcept;
@@ -27,7 +27,7 @@ class KernelTimes {
   struct Kernel {
     Event begin{true}, end{true};
     const char* name = nullptr;
-    std::int64_t bytes = -1;
+    TraceCost cost;
   };
   /// Does `work`; after an Error of it nothing is done any more.
   template <class Work>

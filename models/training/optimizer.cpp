@@ -139,11 +139,13 @@ void AdamW::Tables::stage(const AdamW& optimizer, const std::vector<Tensor>& los
       gradient_offsets.push_back(gradient_offsets.back() + gradient.numel());
     }
     groups_[g].count = static_cast<std::int64_t>(tensors.size());
+    groups_[g].elements = offsets.back();
     groups_[g].tensors.stage(tensors);
     groups_[g].offsets.stage(offsets);
   }
   gradients_.stage(gradients);
   gradient_offsets_.stage(gradient_offsets);
+  elements_ = gradient_offsets.back();
   for (const Tensor& loss : losses) loss_addresses.push_back(loss.data<T>());
   losses_.stage(loss_addresses);
 }
@@ -154,10 +156,12 @@ void AdamW::run_step_of(Tables& tables, const Tensor& factors, double max_gradie
   auto* norm = address<Partial>(tables.norm_);
   auto* report = address<kernels::AdamWReport>(tables.report_);
   auto* scalars = address<kernels::AdamWScalars>(scalars_);
-  kernels::run(device(), kernels::SquaredNorm<T>{tables.gradients_.data<const T*>(),
-                                                 tables.gradient_offsets_.data<std::int64_t>(),
-                                                 static_cast<std::int64_t>(tables.names_.size()),
-                                                 address<Partial>(tables.workspace_), norm});
+  kernels::run(device(),
+               kernels::SquaredNorm<T>{tables.gradients_.data<const T*>(),
+                                       tables.gradient_offsets_.data<std::int64_t>(),
+                                       static_cast<std::int64_t>(tables.names_.size()),
+                                       address<Partial>(tables.workspace_), norm},
+               tables.elements_);
   kernels::run(device(),
                kernels::AdamWPrepare<T>{.norm = norm,
                                         .factors = factors.data<double>(),
@@ -180,7 +184,8 @@ void AdamW::run_step_of(Tables& tables, const Tensor& factors, double max_gradie
                                        .beta1 = group.beta1,
                                        .beta2 = group.beta2,
                                        .epsilon = group.epsilon,
-                                       .scalars = scalars});
+                                       .scalars = scalars},
+                 addresses.elements);
   }
 }
 

@@ -127,7 +127,7 @@ class AdamW::Tables {
   };
   struct GroupTables {
     Array tensors, offsets;
-    std::int64_t count = 0;
+    std::int64_t count = 0, elements = 0;
   };
 
   /// Takes the addresses of the gradients that there are now, and of the losses.
@@ -136,7 +136,7 @@ class AdamW::Tables {
 
   std::vector<GroupTables> groups_;
   Array gradients_, gradient_offsets_, losses_;
-  std::int64_t loss_count_ = 0;
+  std::int64_t loss_count_ = 0, elements_ = 0;
   std::vector<std::string> names_;
   Tensor workspace_, norm_, report_;
 };

@@ -45,22 +45,53 @@ Table kernel_table(const TraceSummary& summary) {
                {"calls", Best::none, 0},
                {"total, ms", Best::none, 2},
                {"%"},
-               {"mean, us", Best::none, 2}});
-  const auto cells = [&](const std::string& name, std::int64_t calls, std::int64_t time) {
-    const auto nanoseconds = static_cast<double>(time);
-    return std::vector<Cell>{name, static_cast<double>(calls), 1e-6 * nanoseconds,
-                             100 * nanoseconds / static_cast<double>(summary.time),
-                             1e-3 * nanoseconds / static_cast<double>(calls)};
+               {"mean, us", Best::none, 2},
+               {"GB/s", Best::none, 2},
+               {"Gflop/s", Best::none, 2}});
+  const auto add = [&](const TraceSummary::Kernel& kernel) {
+    const auto nanoseconds = static_cast<double>(kernel.time);
+    const auto rate = [&](double amount) -> Cell {
+      if (kernel.uncounted > 0 || kernel.bytes == 0) return "";
+      return amount / nanoseconds;
+    };
+    table.add_row({kernel.name, static_cast<double>(kernel.calls), 1e-6 * nanoseconds,
+                   100 * nanoseconds / static_cast<double>(summary.time),
+                   1e-3 * nanoseconds / static_cast<double>(kernel.calls), rate(kernel.bytes),
+                   rate(kernel.operations)});
   };
-  std::int64_t outside = summary.time;
-  for (const auto& kernel : summary.kernels) {
-    table.add_row(cells(kernel.name, kernel.calls, kernel.time));
-    outside -= kernel.time;
-  }
-  table.add_row(cells("(outside kernels)", summary.steps, outside));
+  for (const auto& kernel : summary.kernels) add(kernel);
+  add({.name = "(outside kernels)",
+       .calls = summary.steps,
+       .time = summary.time - summary.together.time});
   table.add_rule();
-  table.add_row(cells("step", summary.steps, summary.time));
+  TraceSummary::Kernel step = summary.together;
+  step.name = "step";
+  step.calls = summary.steps;
+  step.time = summary.time;
+  add(step);
   return table;
+}
+
+/// Of a step, by its kernels' contracts.
+std::string cost_line(const TraceSummary& summary) {
+  const auto& all = summary.together;
+  const double per_step = 1e-6 / static_cast<double>(summary.steps);
+  std::string line = fmt::format("a step moves {:.1f} MB and does {:.1f} Mflop",
+                                 all.bytes * per_step, all.operations * per_step);
+  if (all.uncounted > 0)
+    line += fmt::format(", without {} of {} calls that are not counted", all.uncounted, all.calls);
+  return line;
+}
+
+void add_call(TraceSummary::Kernel& sum, const TraceEvent& call) {
+  ++sum.calls;
+  sum.time += call.end - call.begin;
+  if (call.cost.bytes < 0) {
+    ++sum.uncounted;
+    return;
+  }
+  sum.bytes += static_cast<double>(call.cost.bytes);
+  sum.operations += static_cast<double>(call.cost.operations);
 }
 
 Json other_data(const Trace& trace, const TraceSummary& summary) {
@@ -68,6 +99,7 @@ Json other_data(const Trace& trace, const TraceSummary& summary) {
   if (summary.steps > 0) {
     json["phases"] = to_json(phase_table(summary));
     json["kernels"] = to_json(kernel_table(summary));
+    json["cost"] = cost_line(summary);
   }
   return json;
 }
@@ -86,9 +118,11 @@ void add_thread(std::string& text, const TraceBuffer& buffer, int number) {
                    "\"ts\":{}.{:03},\"dur\":{}.{:03}",
                    e.name, name_of(e.kind), number, e.begin / 1000, e.begin % 1000,
                    (e.end - e.begin) / 1000, (e.end - e.begin) % 1000);
-    if (e.value >= 0)
-      fmt::format_to(out, ",\"args\":{{\"{}\":{}}}", e.kind == TraceKind::step ? "number" : "bytes",
-                     e.value);
+    if (e.number >= 0) fmt::format_to(out, ",\"args\":{{\"number\":{}}}", e.number);
+    if (e.cost.bytes >= 0) {
+      fmt::format_to(out, ",\"args\":{{\"bytes\":{},\"operations\":{}}}", e.cost.bytes,
+                     e.cost.operations);
+    }
     text += '}';
   }
 }
@@ -120,20 +154,19 @@ TraceSummary summarise(const Trace& trace) {
     } else if (e.kind == TraceKind::kernel && e.end > kernel_end) {
       kernel_end = e.end;
       phase->in_kernels += time;
-      TraceSummary::Kernel& kernel = kernels[e.name];
-      ++kernel.calls;
-      kernel.time += time;
+      kernels[e.name].name = e.name;
+      for (TraceSummary::Kernel* sum : {&kernels[e.name], &summary.together}) add_call(*sum, e);
     }
   }
-  for (auto& [name, kernel] : kernels) summary.kernels.push_back({name, kernel.calls, kernel.time});
+  for (auto& [name, kernel] : kernels) summary.kernels.push_back(std::move(kernel));
   std::ranges::sort(summary.kernels, std::greater{}, &TraceSummary::Kernel::time);
   return summary;
 }
 
 std::string describe(const TraceSummary& summary) {
   if (summary.steps == 0) return "no step was traced, no file written";
-  return fmt::format("{} steps traced\n{}\n{}", summary.steps, phase_table(summary).plain(),
-                     kernel_table(summary).plain());
+  return fmt::format("{} steps traced\n{}\n{}{}\n", summary.steps, phase_table(summary).plain(),
+                     kernel_table(summary).plain(), cost_line(summary));
 }
 
 void write_trace(const Trace& trace, const std::filesystem::path& file) {

@@ -24,11 +24,14 @@ struct TraceSummary {
     std::string name;  ///< as in kernels::registered_kernels()
     std::int64_t calls = 0;
     std::int64_t time = 0;
+    double bytes = 0, operations = 0;  ///< by its contract
+    std::int64_t uncounted = 0;        ///< calls whose bytes and operations are not known
   };
   std::int64_t steps = 0;
   std::int64_t time = 0;
   std::vector<Phase> phases;    ///< forward, backward, optimizer, data, other
   std::vector<Kernel> kernels;  ///< the longest first
+  Kernel together;              ///< the sum of the kernels
 };
 TraceSummary summarise(const Trace& trace);
 

@@ -123,7 +123,7 @@ TEST_F(Cuda, KernelsOfATracedStepAreTimedThere) {
     const TraceStep step(&trace, number);
     trace_phase("forward");
     for (int i = 0; tracing() && i < 3; ++i) {
-      const TracedKernel kernel(kGpu, "fill", 1 << 26);
+      const TracedKernel kernel(kGpu, "fill", {.bytes = 1 << 26, .operations = 0});
       values.fill(i);
     }
   }

@@ -43,7 +43,7 @@ TEST(Trace, NotesNothingWithoutAScope) {
     const TraceScope scope(&trace, "main");
     EXPECT_TRUE(tracing());
     const TraceSpan outer(TraceKind::op, "outer");
-    const TraceSpan inner(TraceKind::kernel, "inner", 12);
+    const TraceSpan inner(TraceKind::kernel, "inner", {.bytes = 12, .operations = 7});
   }
   EXPECT_FALSE(tracing());
   { const TraceSpan span(TraceKind::op, "after"); }
@@ -52,8 +52,9 @@ TEST(Trace, NotesNothingWithoutAScope) {
   EXPECT_EQ(buffer.thread(), "main");
   EXPECT_THAT(names_of(buffer), ElementsAre("kernel inner", "op outer"));
   const TraceEvent inner = buffer.events()[0], outer = buffer.events()[1];
-  EXPECT_EQ(inner.value, 12);
-  EXPECT_EQ(outer.value, -1);
+  EXPECT_EQ(inner.cost.bytes, 12);
+  EXPECT_EQ(inner.cost.operations, 7);
+  EXPECT_EQ(outer.cost.bytes, -1);
   EXPECT_TRUE(0 <= outer.begin && outer.begin <= inner.begin && inner.begin <= inner.end &&
               inner.end <= outer.end && outer.end <= trace.now());
 }
@@ -93,7 +94,7 @@ TEST(Trace, StepsHaveTheirNumberAndTheirPhasesLeaveNoGap) {
   for (const TraceEvent& e : trace.buffers().at(0)->events()) {
     if (e.kind == TraceKind::phase) phases.push_back(e);
     if (e.kind != TraceKind::step) continue;
-    EXPECT_EQ(e.value, 8);
+    EXPECT_EQ(e.number, 8);
     ASSERT_EQ(phases.size(), 2U);
     EXPECT_EQ(e.begin, phases[0].begin);
     EXPECT_EQ(phases[0].end, phases[1].begin);

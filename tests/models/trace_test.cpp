@@ -9,10 +9,15 @@
 #include <string>
 #include <vector>
 
+#include "autograd/attention.h"
+#include "autograd/linear.h"
+#include "autograd/mean_pool.h"
 #include "autograd/tape.h"
 #include "core/parallel.h"
 #include "core/trace.h"
+#include "kernels/pool/mean_pool.h"
 #include "models/evaluation/report.h"
+#include "models/training/optimizer.h"
 #include "models/training/trace_report.h"
 #include "models/training/trainer.h"
 #include "tests/kernels/cpu_on_simt.h"
@@ -106,6 +111,8 @@ void expect_registered_names(const std::vector<Json>& events) {
     kinds.insert(kind);
     if (kind == "kernel") {
       EXPECT_THAT(kernels, Contains(name));
+      EXPECT_GT(e.at("args").at("bytes"), 0) << name;
+      EXPECT_GE(e.at("args").at("operations"), 0) << name;
     }
     if (kind == "op") {
       EXPECT_THAT(ops, Contains(name));
@@ -134,6 +141,23 @@ void expect_sums(const TraceSummary& summary) {
   }
   EXPECT_EQ(phases, summary.time);
   EXPECT_EQ(in_kernels, kernels);
+  EXPECT_EQ(summary.together.uncounted, 0);
+  EXPECT_EQ(summary.together.time, kernels);
+}
+
+/// Two samples, of 2 and 4 rows, through a layer from 3 features to 12, attention with 2 heads of 2
+/// and a mean over time; back; and an update of the layer.
+void small_step(Device device) {
+  const auto filled = [&](const Shape& shape) {
+    return Variable(Tensor::full(shape, 0.5, DType::f32, device), true);
+  };
+  const Variable weight = filled({12, 3}), bias = filled({12});
+  const Tensor offsets = Tensor::from<std::int64_t>({0, 2, 6}, {3});
+  const Variable x(Tensor::full({6, 3}, 0.5, DType::f32, device));
+  const Variable y =
+      ops::mean_pool(ops::self_attention(ops::linear(x, weight, bias), offsets, 2), offsets);
+  backward(y, {.seed = y.value()});
+  AdamW({{.parameters = {{"weight", weight}, {"bias", bias}}}}).step();
 }
 
 class TraceTest : public ::testing::Test {
@@ -170,6 +194,56 @@ TEST_F(TraceTest, HoldsNestedStepsOfNamedThreads) {
     by_thread.erase("prefetch");  // it may have been ahead of all six
     EXPECT_TRUE(by_thread.empty()) << by_thread.begin()->first;
   }
+}
+
+/// By hand from the formulas, not by bytes() and operations().
+TEST_F(TraceTest, CountsWhatAStepMovesAndDoes) {
+  const kernels::testing::AllCpuKernelsOnSimt borrowed;
+  for (const DeviceType type : {DeviceType::cpu, DeviceType::simt}) {
+    Trace trace(1);
+    for (int number = 1; number <= 2; ++number) {
+      const TraceStep step(&trace, number);
+      trace_phase("forward");
+      small_step({type});
+    }
+    std::map<std::string, std::pair<double, double>> counted;  // numbers moved, operations
+    for (const auto& kernel : summarise(trace).kernels)
+      counted[kernel.name] = {kernel.bytes / 4, kernel.operations};
+    const std::map<std::string, std::pair<double, double>> expected{
+        {"linear_forward<f32>", {6 * 3 + 12 * 3 + 6 * 12, 2 * 6 * 3 * 12}},
+        // 2 * 2 + 4 * 4 pairs, of 4 numbers and in 2 heads; 6 rows of four arrays, or of eight
+        {"attention_forward<f32>", {4 * 6 * 4, 20 * (4 * 4 + 20 * 2)}},
+        {"attention_backward<f32>", {8 * 6 * 4, 20 * (10 * 4 + 24 * 2)}},
+        {"mean_pool_forward<f32>", {(6 + 2) * 4, 6 * 4}},
+        {"mean_pool_backward<f32>", {(6 + 2) * 4, 6 * 4}},
+        {"linear_weight_gradient<f32>", {6 * 3 + 6 * 12 + 3 * 12, 2 * 6 * 3 * 12 + 6 * 12}},
+        {"squared_norm<f32>", {48, 2 * 48}},
+        {"adamw_prepare<f32>", {sizeof(kernels::AdamWReport) / 4, 10}},
+        {"adamw_step<f32>", {7 * 48, 16 * 48}}};
+    EXPECT_EQ(counted, expected);
+    const auto together = summarise(trace).together;
+    EXPECT_EQ(together.operations, 432 + 1120 + 1760 + 24 + 24 + 504 + 96 + 10 + 768);
+    EXPECT_EQ(together.uncounted, 0);
+  }
+}
+
+/// A call whose contract counts by arrays, without what they hold.
+TEST_F(TraceTest, SaysWhichCallsItDoesNotCount) {
+  Trace trace(1);
+  const std::vector<float> x(4);
+  const std::vector<std::int64_t> offsets{0, 2};
+  std::vector<float> mean(2);
+  for (int number = 1; number <= 2; ++number) {
+    const TraceStep step(&trace, number);
+    trace_phase("forward");
+    const kernels::MeanPoolForward<float> args{x.data(), offsets.data(), mean.data(), 1, 2};
+    kernels::run(Device{}, args);
+    kernels::run(Device{}, args, 2);
+  }
+  const TraceSummary summary = summarise(trace);
+  EXPECT_EQ(summary.together.uncounted, 1);
+  EXPECT_EQ(summary.together.operations, 4);
+  EXPECT_THAT(describe(summary), HasSubstr("without 1 of 2 calls that are not counted"));
 }
 
 TEST_F(TraceTest, LeavesTheBitsAsTheyAre) {
@@ -241,8 +315,9 @@ TEST_F(TraceTest, IsATableThatEndsWithTheStep) {
   Trace trace(4);
   run_of(traced_config(), &trace);
   const std::string text = describe(summarise(trace));
-  for (const char* part : {"4 steps traced", "forward", "backward", "optimizer", "data", "other",
-                           "(outside kernels)", "gemm<f32>", "adamw_step<f32>"}) {
+  for (const char* part :
+       {"4 steps traced", "GB/s", "Gflop/s", "a step moves ", "forward", "backward", "optimizer",
+        "data", "other", "(outside kernels)", "gemm<f32>", "adamw_step<f32>"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
   EXPECT_THAT(describe(summarise(Trace(4))), HasSubstr("no step was traced"));

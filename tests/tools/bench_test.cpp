@@ -203,6 +203,25 @@ TEST_F(Bench, DrawsScalingAndNamesTheTimeInAGraph) {
                           Not(HasSubstr("Roofline"))));
 }
 
+TEST_F(Bench, ShowsTheTrainingStepLikeAKernel) {
+  std::vector<std::string> ceilings = kCeilingEntries;
+  ceilings.push_back(entry("ceiling_copy/cuda/bytes:1000/threads:1", 1, 1000));
+  ceilings.push_back(entry("ceiling_product<f32>/cuda/n:64/threads:1", 1, 0, 2000));
+  write_program("p", "ceilings", ceilings);
+  write_program("p", "train_step",
+                {entry("train_step/eager/lengths/samples:48/threads:1", 200, 2, 30),
+                 entry("train_step/eager/lengths/samples:48/threads:2", 100, 4, 60),
+                 entry("train_step/recorded@cuda/lengths/samples:48", 10, 40, 600)});
+  const test::Finished finished = run({"bench", "--programs", "p", "--out", "o"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.err;
+  EXPECT_THAT(finished.out, AllOf(HasSubstr("60.0     30 %        arithmetic"),
+                                  HasSubstr("600      30 %        arithmetic")));
+  const std::string page = test::read_text(path("o/report.html"));
+  EXPECT_THAT(page, AllOf(HasSubstr("train_step lengths (samples 48, threads 2): 60 Gflop/s, 30 %"),
+                          HasSubstr("train_step lengths (samples 48): 600 Gflop/s, 30 %"),
+                          Not(HasSubstr("threads 1): 30 Gflop/s"))));
+}
+
 TEST_F(Bench, SaysWhatIsMissing) {
   write_program("p", "axpy", {entry("axpy<f32>/cpu/count:8", 100)});
   expect_error({"bench", "--programs", "p", "--family", "axpi"}, 2, {"'axpi'", "there are axpy"});
