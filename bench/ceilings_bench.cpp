@@ -1,8 +1,8 @@
 // What this machine can do, for the shares that `cmir bench` prints: the rate of a copy that moves
-// as many bytes, on one and on all threads; the rate of a large matrix product in f32 and bf16; and
-// the cost of starting work: a kernel on one element, and a parallel_for that does nothing. On a
-// GPU the copy is from device to device, the product cuBLAS's, and a launch one of a batch of
-// launches.
+// as many bytes, on one and on all threads; the rate of a large matrix product in f32 and bf16, on
+// the CPU in f64 and on a GPU in TF32; and the cost of starting work: a kernel on one element, and
+// a parallel_for that does nothing. On a GPU the copy is from device to device, the product
+// cuBLAS's, and a launch one of a batch of launches.
 #include <algorithm>
 
 #include "bench/harness.h"
@@ -39,13 +39,23 @@ void copy(benchmark::State& state) {
   time_calls(state, call, {.bytes = 2.0 * static_cast<double>(half), .operations = 0});
 }
 
-/// A square product, some elements of which are compared.
 template <class T>
+std::vector<T> elements(std::int64_t count, std::uint64_t seed) {
+  if constexpr (std::is_same_v<T, double>) {
+    const std::vector<float> values = normals(count, seed);
+    return {values.begin(), values.end()};
+  } else {
+    return normals_of<T>(count, seed);
+  }
+}
+
+/// A square product, some elements of which are compared.
+template <class T, bool kTf32 = false>
 void product(benchmark::State& state) {
   const std::int64_t n = state.range(0);
   set_thread_count(static_cast<int>(state.range(1)));
-  Array<T> a(normals_of<T>(n * n, 1)), b(normals_of<T>(n * n, 2));
-  Array<float> c(n * n);
+  Array<T> a(elements<T>(n * n, 1)), b(elements<T>(n * n, 2));
+  Array<SumOf<T>> c(n * n);
   const Gemm<T> g{.m = n,
                   .n = n,
                   .k = n,
@@ -54,7 +64,8 @@ void product(benchmark::State& state) {
                   .b = b.data(),
                   .ldb = n,
                   .c = c.data(),
-                  .ldc = n};
+                  .ldc = n,
+                  .tf32 = kTf32};
   measure(state, g, [&] {
     std::vector<double> actual, expected;
     c.fetch();
@@ -64,7 +75,8 @@ void product(benchmark::State& state) {
       for (std::int64_t l = 0; l < n; ++l) sum += as_double(a[i * n + l]) * as_double(b[l * n + j]);
       actual.push_back(c[i * n + j]), expected.push_back(sum);
     }
-    return agree(state, actual, expected, 1e-4 * std::sqrt(static_cast<double>(n)));
+    return agree(state, actual, expected,
+                 (kTf32 ? 1e-2 : 1e-4) * std::sqrt(static_cast<double>(n)));
   });
 }
 
@@ -103,6 +115,9 @@ const Register registered{{
     anywhere("ceiling_product<bf16>",
              {{"n", "threads"}, threaded({1024}), {{8192, 1}}, threaded({2048})},
              product<BFloat16>),
+    anywhere("ceiling_product<tf32>", {{"n", "threads"}, {}, {{8192, 1}}},
+             product<float, true>),  // on a GPU
+    on_cpu("ceiling_product<f64>", "cpu", {{"n", "threads"}, threaded({1024})}, product<double>),
     anywhere("ceiling_launch", {{}, {{}}}, start_kernel),
     on_cpu("ceiling_parallel_for", "cpu", {{"threads"}, {{thread_count()}}}, start_parallel_for),
 }};

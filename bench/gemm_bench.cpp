@@ -124,13 +124,15 @@ struct Problem {
   bool is_right(benchmark::State& state) {
     Gemm<T> on_host = gemm;
     on_host.a = &a[0], on_host.b = &b[0];
-    return agree(state, c, naive(on_host), 2e-6 * (10.0 + static_cast<double>(gemm.k)));
+    const double rounded = gemm.tf32 ? 1e-3 : 2e-6;
+    return agree(state, c, naive(on_host), rounded * (10.0 + static_cast<double>(gemm.k)));
   }
 };
 
-template <class T>
+template <class T, bool kTf32 = false>
 void gemm(benchmark::State& state) {
   Problem<T> p(state);
+  p.gemm.tf32 = kTf32;
   measure(state, p.gemm, [&] {
     hand_over(state, [&] {
       return NamedTensors{{"a", tensor_of(p.a)}, {"b", tensor_of(p.b)}, {"out.y", tensor_of(p.c)}};
@@ -178,6 +180,7 @@ const Register products{{
 #endif
     peer<Gemm<float>>("naive", {kTable.names, kTable.sizes}, gemm_naive),
     kernel<Gemm<BFloat16>>(kTable, gemm<BFloat16>),
+    kernel<Gemm<float>>({kTable.names, {}, kTable.gpu}, gemm<float, true>, "tf32"),  // on a GPU
 }};
 
 }  // namespace

@@ -173,7 +173,7 @@ std::vector<std::vector<std::int64_t>> sizes_of(const Entry& entry, Device devic
     sizes.insert(sizes.end(), more.begin(), more.end());
   };
   if (device.type == DeviceType::simt) {
-    sizes.resize(1);
+    sizes.resize(std::min<std::size_t>(sizes.size(), 1));
   } else if (!options.quick) {
     append(entry.table.slow);
   }

@@ -67,6 +67,15 @@ double Ceilings::product_rate(const std::string& dtype, bool one_thread) const {
   return most;
 }
 
+double Ceilings::product_rate_for(const Case& c, bool one_thread) const {
+  const std::string dtype = dtype_of_kernel(c.kernel);
+  const double own = product_rate(dtype, one_thread);
+  if (dtype == "bf16") return std::max(own, product_rate("f32", one_thread));
+  if (dtype != "f32") return own;
+  const double tf32 = product_rate("tf32", one_thread);
+  return std::max(own, c.variant == "tf32" ? tf32 : tf32 / 3);
+}
+
 Json Ceilings::to_json() const {
   Json copies = Json::array(), products = Json::array();
   for (const auto& [threads, rates] : copies_) {
@@ -89,9 +98,7 @@ Share share_of(const Case& c, const Ceilings& ceilings) {
   const bool one_thread = c.size("threads") == 1;
   const double copy = c.place.ends_with("_cold") ? ceilings.memory_rate(one_thread)
                                                  : ceilings.copy_rate(c.bytes, one_thread);
-  const std::string dtype = dtype_of_kernel(c.kernel);
-  double product = ceilings.product_rate(dtype, one_thread);
-  if (dtype == "bf16") product = std::max(product, ceilings.product_rate("f32", one_thread));
+  const double product = ceilings.product_rate_for(c, one_thread);
   Share share{c.bytes / seconds / copy, "memory"};
   if (product > 0 && c.operations / seconds / product > share.value)
     share = {c.operations / seconds / product, "arithmetic"};

@@ -22,8 +22,13 @@ class Ceilings {
   double copy_rate(double bytes, bool one_thread = false) const;
   /// The same beyond the caches: of the largest copy.
   double memory_rate(bool one_thread = false) const;
-  /// Operations a second of a matrix product, "f32" or "bf16"; 0 where it was not measured.
+  /// Operations a second of a matrix product, "f32", "bf16", "f64" (on the CPU) or "tf32" (on a
+  /// GPU); 0 where it was not measured.
   double product_rate(const std::string& dtype, bool one_thread = false) const;
+  /// The fastest way that this machine has to the products of the case, by its dtype: in bf16 that
+  /// or f32, since bf16 can be widened; in f32 that or three products in TF32; in the form "tf32"
+  /// one of these.
+  double product_rate_for(const Case& c, bool one_thread = false) const;
   /// Seconds to start a kernel that does nothing.
   double launch_seconds() const { return launch_; }
 
@@ -43,9 +48,8 @@ struct Share {
   std::string_view limit;  ///< "memory", "arithmetic" or "launch"
 };
 /// The largest of: bytes a second over a copy's rate (of a cold case, over that of memory),
-/// operations a second over the rate of a product in the case's dtype (in bf16: or in f32,
-/// whichever is faster, since bf16 can be widened), and the time to start a kernel over the case's
-/// time. A case with the size "threads:1" is held against one thread.
+/// operations a second over the rate of the products (product_rate_for), and the time to start a
+/// kernel over the case's time. A case with the size "threads:1" is held against one thread.
 Share share_of(const Case& c, const Ceilings& ceilings);
 
 }  // namespace cmir::bench

@@ -85,9 +85,12 @@ std::string roofline(const Report& report, bool on_gpu) {
                               memory, peak, least, most),
                  ceiling_line(fmt::format("copy of 256 KB {:.0f} GB/s", 1e-9 * cache), cache, peak,
                               least, most)};
-  if (const double bf16 = ceilings.product_rate("bf16"); bf16 > peak)
-    chart.lines.push_back(ceiling_line(fmt::format("bf16 product {:.0f} Gflop/s", 1e-9 * bf16),
-                                       memory, bf16, least, most));
+  for (const char* dtype : {"tf32", "bf16"}) {
+    const double rate = ceilings.product_rate(dtype);
+    if (rate > peak)
+      chart.lines.push_back(ceiling_line(
+          fmt::format("{} product {:.0f} Gflop/s", dtype, 1e-9 * rate), memory, rate, least, most));
+  }
   return svg(chart);
 }
 

@@ -95,6 +95,22 @@ TEST(BenchCeilings, ShareIsOfWhatLimits) {
   EXPECT_EQ(share(entry("k<f32>/cpu/n:1", 1)).first, 0);
 }
 
+TEST(BenchCeilings, ProductsInF32AreHeldAgainstThreeInTf32) {
+  const auto rate = [](double tf32, const std::string& name) {
+    const Results results =
+        results_of({entry("ceiling_copy/cuda/bytes:1000/threads:1", 1, 100),
+                    entry("ceiling_product<f32>/cuda/n:64/threads:1", 1, 0, 50),
+                    entry("ceiling_product<tf32>/cuda/n:64/threads:1", 1, 0, tf32)});
+    return 1e-9 * Ceilings(results.cases(), "cuda")
+                      .product_rate_for(results_of({entry(name, 1)}).cases().at(0));
+  };
+  EXPECT_NEAR(rate(600, "k<f32>/cuda/n:1"), 200, 1e-9);
+  EXPECT_NEAR(rate(60, "k<f32>/cuda/n:1"), 50, 1e-9);
+  EXPECT_NEAR(rate(600, "k<f32>/cuda/tf32/n:1"), 600, 1e-9);
+  EXPECT_NEAR(rate(600, "k<bf16>/cuda/n:1"), 50, 1e-9);
+  EXPECT_EQ(rate(600, "k<f64>/cuda/n:1"), 0);
+}
+
 TEST(BenchCompare, WelchIsTheTextbooksOnLogarithms) {
   const std::vector<double> base{1, 1.1, 0.9}, now{2, 2.2, 1.8};
   const Ratio ratio = welch_ratio(base, now);
