@@ -18,7 +18,7 @@ using namespace bench;
 
 /// `half` bytes are read, as many written.
 void copy_arrays(std::byte* to, const std::byte* from, std::int64_t half) {
-  if (!device().is_cpu()) return cuda::copy_on_device(to, from, half);
+  if (device().type == DeviceType::cuda) return cuda::copy_on_device(to, from, half);
   constexpr std::int64_t kLeast = 1 << 16;
   const std::int64_t chunk = std::max(kLeast, half / (4 * thread_count()));
   parallel_for(0, half, chunk, [&](std::int64_t begin, std::int64_t end) {

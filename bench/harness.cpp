@@ -103,7 +103,7 @@ void time_on_gpu(benchmark::State& state, const std::function<void()>& call, con
   }
   if (sum / batches < kLaunchBound) state.counters["graph_us"] = 1e6 * graph_seconds(call);
   constexpr double kMemoryBound = 20;  // operations a byte
-  if (cost.operations > kMemoryBound * cost.bytes) return;
+  if (cost.bytes <= 0 || cost.operations > kMemoryBound * cost.bytes) return;
   state.counters["of_copy"] = copy_seconds(cost.bytes) * batches / sum;
   state.counters["beyond_l2"] =
       cost.bytes > static_cast<double>(cuda::properties(device().index).l2_cache);
@@ -233,7 +233,7 @@ bool has_kernel(const std::string& name, Device device) {
 bool is_for(const Entry& entry, Device device) {
   if (entry.peer.ends_with("@cuda")) return device.type == DeviceType::cuda;
   if (!entry.peer.empty()) return device.is_cpu();
-  return entry.is_kernel ? has_kernel(entry.kernel, device) : device.type != DeviceType::simt;
+  return !entry.is_kernel || has_kernel(entry.kernel, device);
 }
 
 void add_all(const Options& options) {

@@ -192,7 +192,7 @@ struct Entry {
   Table table;
   Function function;
   bool reference = false;  ///< times the check: see is_reference()
-  bool is_kernel = true;   ///< otherwise for the CPU and a GPU, and never cold
+  bool is_kernel = true;   ///< otherwise for every device, and never cold
 };
 template <class Args>
 Entry kernel(const Table& table, Function function, const std::string& variant = {}) {
@@ -211,7 +211,7 @@ Entry reference(const Table& table, Function function, const std::string& varian
 }
 /// The entries, all kernels, and a reference of each.
 std::vector<Entry> with_references(std::vector<Entry> entries);
-/// What is no kernel, on the CPU and a GPU.
+/// What is no kernel, on every device.
 inline Entry anywhere(const std::string& name, const Table& table, Function function) {
   return {.kernel = name, .table = table, .function = std::move(function), .is_kernel = false};
 }

@@ -22,6 +22,8 @@
 
 #include "autograd/precision.h"
 #include "bench/context.h"
+#include "bench/threads.h"
+#include "core/allocator.h"
 #include "core/cuda/runtime.h"
 #include "core/formats/safetensors.h"
 #include "core/parallel.h"
@@ -267,7 +269,12 @@ void train_step(benchmark::State& state, const Problem& problem, const MakeWay& 
   const auto way = make_way(step);
   Eager eager(plain);
   const int warm_up = 2 * steps + DeviceSteps::kStepsBefore;  // the last one a replay
-  const double loss = run(*way, warm_up), expected = run(eager, warm_up);
+  CachingAllocator& memory = allocator_of(problem.device);
+  memory.reset_peak();
+  const std::size_t before = memory.stats().live;
+  const double loss = run(*way, warm_up);
+  state.counters["peak_MB"] = static_cast<double>(memory.stats().peak - before) / 1e6;
+  const double expected = run(eager, warm_up);
   if (!(std::abs(loss - expected) <= tolerance_of(problem) * std::abs(expected))) {
     failed = true;
     return state.SkipWithError(
@@ -298,18 +305,11 @@ std::vector<Problem> problems(Device device, const std::string& precision, bool 
   return all;
 }
 
-/// 1, 2, 4, ... up to all.
-std::vector<int> powers_of_two(int all) {
-  std::vector<int> counts;
-  for (int count = 1; count < all; count *= 2) counts.push_back(count);
-  counts.push_back(all);
-  return counts;
-}
-
 /// train_step/eager/mosi_lengths/samples:48/threads:1, and train_step/recorded@cuda/.../samples:768
 /// on a GPU, where the number of threads matters little.
 void register_benchmarks(Device device, const std::string& precision, bool quick) {
-  const auto thread_counts = device.is_cpu() ? powers_of_two(thread_count()) : std::vector{0};
+  const auto thread_counts =
+      device.is_cpu() ? bench::powers_of_two(thread_count()) : std::vector{0};
   const char* place = device.type == DeviceType::cuda ? "@cuda" : "";
   for (const auto& [name, way] : ways(device)) {
     for (const Problem& problem : problems(device, precision, quick)) {
