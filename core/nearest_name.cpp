@@ -37,4 +37,9 @@ std::string nearest_name(std::string_view word, const std::vector<std::string>& 
   return nearest;
 }
 
+std::string similar_name(std::string_view word, const std::vector<std::string>& candidates) {
+  std::string nearest = nearest_name(word, candidates);
+  return 3 * edit_distance(word, nearest) <= word.size() ? nearest : "";
+}
+
 }  // namespace cmir

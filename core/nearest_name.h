@@ -11,4 +11,8 @@ namespace cmir {
 /// are none.
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);
 
+/// The same, but "" where it differs in more than a third of the letters: then it is no slip of the
+/// pen.
+std::string similar_name(std::string_view word, const std::vector<std::string>& candidates);
+
 }  // namespace cmir

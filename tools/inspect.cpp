@@ -63,9 +63,12 @@ struct InspectCommand {
   std::int64_t sample_of(const Dataset& dataset) const {
     if (sample.empty()) return 0;
     const auto found = std::ranges::find(dataset.ids, sample);
-    require(found != dataset.ids.end(), "inspect",
-            "the data set has no sample '{}'; did you mean '{}'?", sample,
-            nearest_name(sample, dataset.ids));
+    if (found == dataset.ids.end()) {
+      const std::string similar = similar_name(sample, dataset.ids);
+      fail(ErrorKind::usage, "inspect", "the data set has no sample '{}'; {}", sample,
+           similar.empty() ? fmt::format("its first is '{}'", dataset.ids.at(0))
+                           : fmt::format("did you mean '{}'?", similar));
+    }
     return found - dataset.ids.begin();
   }
 

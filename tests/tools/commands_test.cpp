@@ -182,6 +182,8 @@ TEST_F(Commands, InspectAttention) {
   EXPECT_NEAR(std::stod(first.substr(id.size() + 1)), report["prediction"][0].get<double>(), 1e-5);
   expect_error({"inspect", model, "--attention", "maps", "--sample", id + "x"}, 2,
                {"no sample '" + id + "x'", "did you mean '" + id});
+  expect_error({"inspect", model, "--attention", "maps", "--sample", "nope"}, 2,
+               {"no sample 'nope'; its first is '" + id});
   expect_error({"inspect", "synthetic", "--attention", "maps"}, 2,
                {"needs the file of a trained model"});
   expect_error({"inspect", "synthetic", "--sample", id}, 2, {"--sample is for --attention"});
