@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <regex>
 #include <set>
 
 #include "bench/report/programs.h"
@@ -35,6 +36,7 @@ struct BenchCommand {
   int repetitions = 0;
 
   void run() const {
+    require_filter();
     const fs::path directory = programs.empty() ? usual_programs() : fs::path(programs);
     const auto ours = find_programs(directory, families);
     const std::string python = python_with_torch();
@@ -72,11 +74,17 @@ struct BenchCommand {
     return !quick && compare.empty() && why_no_torch("python3").empty() ? "python3" : "";
   }
 
+  void require_filter() const try {
+    const std::regex valid(filter);
+  } catch (const std::regex_error& error) {
+    fail(ErrorKind::usage, "bench", "--filter '{}' is no regular expression: {}", filter,
+         error.what());
+  }
+
   RunOptions options() const {
     const int usual = quick ? 1 : 3;
     return {.quick = quick,
             .cold = !quick,
-            .filter = filter,
             .min_seconds = min_seconds > 0 ? min_seconds
                            : quick         ? 0.01
                                            : 0.1,
@@ -108,21 +116,34 @@ struct BenchCommand {
     if (error) fail(ErrorKind::io, "bench", "cannot make '{}': {}", out, error.message());
   }
 
-  /// Of each program; each repetition counts. Errors: the filter leaves none but ceilings; a
-  /// recorded base has none of them.
-  std::vector<std::int64_t> count_cases(const std::vector<Program>& all, const RunOptions& each,
+  /// The program's cases: those that the filter names and, for a comparison, that are compared. The
+  /// program runs no others.
+  std::vector<std::string> choose_cases(Program& program, const RunOptions& each) const {
+    std::vector<std::string> names = list_cases(program, each);
+    if (program.is_ceilings() || (filter.empty() && compare.empty())) return names;
+    const std::regex wanted(filter);
+    std::erase_if(names, [&](const std::string& name) {
+      const Case c = case_of(name);
+      return !std::regex_search(c.name, wanted) || (!compare.empty() && !is_compared(c));
+    });
+    return program.cases = names;
+  }
+
+  /// Of each program, which is told its cases; each repetition counts. Errors: the filter leaves
+  /// none but ceilings; a recorded base has none of them.
+  std::vector<std::int64_t> count_cases(std::vector<Program>& all, const RunOptions& each,
                                         const Results& base) const {
     std::set<std::string> recorded;
     for (const Case& c : base.cases()) recorded.insert(c.name);
     std::vector<std::int64_t> counts;
     bool any = false, shared = recorded.empty();
-    for (const Program& program : all) {
-      const std::vector<std::string> names = list_cases(program, each);
+    for (Program& program : all) {
+      const std::vector<std::string> names = choose_cases(program, each);
       counts.push_back(std::ssize(names) * repetitions_of(program, each));
       if (program.is_ceilings()) continue;
       any = any || !names.empty();
       shared = shared || std::ranges::any_of(names, [&](const std::string& name) {
-                 return recorded.contains(short_name(name));
+                 return recorded.contains(case_of(name).name);
                });
     }
     if (InterruptGuard::requested()) return counts;
@@ -133,13 +154,15 @@ struct BenchCommand {
 
   /// Programs after one another; where two sides take turns, each program of both once a turn, but
   /// for the ceilings, which are not compared.
-  void measure(const fs::path& directory, const std::vector<Program>& ours,
-               const std::string& python, Sides& sides) const {
+  void measure(const fs::path& directory, std::vector<Program> ours, const std::string& python,
+               Sides& sides) const {
     RunOptions each = options();
     const int most_turns = sides.take_turns() ? each.repetitions : 1;
     each.repetitions /= most_turns;
     const auto turns_of = [&](const Program& p) { return p.is_ceilings() ? 1 : most_turns; };
     const auto counts = count_cases(ours, each, sides.base);
+    std::erase_if(sides.base_programs,
+                  [&](Program& program) { return choose_cases(program, each).empty(); });
     std::int64_t total = 0;
     for (std::size_t p = 0; p < ours.size(); ++p) total += counts[p] * turns_of(ours[p]);
     Progress progress("bench", "case", total);
@@ -165,7 +188,8 @@ struct BenchCommand {
   void measure_torch(const std::string& python, const fs::path& directory, Sides& sides) const {
     Progress progress("PyTorch", "case", 0);
     const auto on_case = [&](std::int64_t n) { progress.update(n, ""); };
-    keep(run_torch(python, directory, families, options(), on_case), "torch", sides.now, sides);
+    keep(run_torch(python, directory, families, filter, options(), on_case), "torch", sides.now,
+         sides);
   }
 
   static void keep(const ProgramRun& run, const std::string& family, Results& results,
@@ -230,14 +254,13 @@ void add_bench(CLI::App& app) {
       "time every kernel against this machine's ceilings and its peers; compare two builds");
   sub->add_option("--family", command->families, "only these programs: softmax for softmax_bench")
       ->type_name("NAME");
-  sub->add_option(
-         "--filter", command->filter,
-         "only cases whose name matches; Google Benchmark's names, which end in /real_time")
+  sub->add_option("--filter", command->filter,
+                  "only cases whose name, as in bench.json but without /real_time, matches")
       ->type_name("REGEX");
   sub->add_flag("--quick", command->quick, "without slow and cold cases, one short repetition");
   sub->add_option("--compare", command->compare,
                   "bench.json of an earlier run (or its --out), or the folder of another build's "
-                  "programs, which then take turns with these")
+                  "programs, which then take turns with these; peers are left out")
       ->type_name("BASE");
   sub->add_option("--threshold", command->threshold,
                   "exit code 6 where a case is surely slower than in BASE by more than this")

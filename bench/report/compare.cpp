@@ -54,6 +54,10 @@ Ratio paired_ratio(std::span<const double> base, std::span<const double> now) {
   return ratio_of(mean(differences), standard_deviation(differences) / std::sqrt(n), n - 1);
 }
 
+bool is_compared(const Case& c) {
+  return (is_ours(c.place) || c.place.ends_with("_cold")) && !c.kernel.starts_with("ceiling_");
+}
+
 std::vector<Comparison> compare(const Results& base, const Results& now, bool paired) {
   std::map<std::string, Case> bases;
   for (Case& c : base.cases()) bases[c.name] = std::move(c);
@@ -61,8 +65,7 @@ std::vector<Comparison> compare(const Results& base, const Results& now, bool pa
   for (const Case& c : now.cases()) {
     const auto found = bases.find(c.name);
     if (found == bases.end() || c.seconds.empty() || found->second.seconds.empty()) continue;
-    const bool is_kernel = is_ours(c.place) || c.place.ends_with("_cold");
-    if (!is_kernel || c.kernel.starts_with("ceiling_")) continue;
+    if (!is_compared(c)) continue;
     const std::vector<double>& before = found->second.seconds;
     const bool pairs = paired && before.size() == c.seconds.size();
     all.push_back({c.name, found->second.median(), c.median(),

@@ -28,8 +28,10 @@ struct Comparison {
   double base_seconds = 0, now_seconds = 0;  ///< medians
   Ratio ratio;
 };
-/// Of every case that both measured, in the order of `now`, but for ceilings. `paired`: the two
-/// took turns.
+/// Whether the case is one of a kernel's, warm or cold, or of a training step: peers and ceilings
+/// are not compared.
+bool is_compared(const Case& c);
+/// Of every such case that both measured, in the order of `now`. `paired`: the two took turns.
 std::vector<Comparison> compare(const Results& base, const Results& now, bool paired);
 
 /// Surely slower by more than `threshold` (0.1: 10 %).

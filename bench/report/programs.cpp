@@ -31,13 +31,24 @@ std::vector<Program> all_programs(const fs::path& directory) {
   return programs;
 }
 
-std::vector<std::string> arguments_of(const Program& program, const RunOptions& options) {
+std::vector<std::string> arguments_of(const RunOptions& options) {
   std::vector<std::string> arguments;
   if (options.quick) arguments.emplace_back("--quick");
   if (options.cold) arguments.emplace_back("--cold");
-  if (!options.filter.empty() && !program.is_ceilings())
-    arguments.push_back("--benchmark_filter=" + options.filter);
   return arguments;
+}
+
+/// "^(a|b)$"
+std::string pattern_of(const std::vector<std::string>& names) {
+  std::string pattern;
+  for (const std::string& name : names) {
+    pattern += pattern.empty() ? "^(" : "|";
+    for (const char c : name) {
+      if (std::string_view(R"(.[]{}()*+?^$|\)").find(c) != std::string_view::npos) pattern += '\\';
+      pattern += c;
+    }
+  }
+  return pattern + ")$";
 }
 
 /// The last line that says something.
@@ -89,7 +100,7 @@ std::vector<Program> find_programs(const fs::path& directory,
 }
 
 std::vector<std::string> list_cases(const Program& program, const RunOptions& options) {
-  std::vector<std::string> arguments = arguments_of(program, options);
+  std::vector<std::string> arguments = arguments_of(options);
   arguments.emplace_back("--benchmark_list_tests=true");
   const Finished finished = run_process(program.path, arguments);
   std::istringstream stream(finished.out);
@@ -111,7 +122,9 @@ int repetitions_of(const Program& program, const RunOptions& options) {
 
 ProgramRun run_program(const Program& program, const RunOptions& options,
                        const std::function<void(std::int64_t)>& on_case) {
-  std::vector<std::string> arguments = arguments_of(program, options);
+  std::vector<std::string> arguments = arguments_of(options);
+  if (!program.cases.empty())
+    arguments.push_back("--benchmark_filter=" + pattern_of(program.cases));
   arguments.emplace_back("--benchmark_format=json");
   arguments.push_back(fmt::format("--benchmark_min_time={}", options.min_seconds));
   arguments.push_back(fmt::format("--benchmark_repetitions={}", repetitions_of(program, options)));
@@ -122,17 +135,17 @@ std::string why_no_torch(const std::string& python) try {
   const Finished finished = run_process(python, {"-c", "import torch, safetensors"});
   if (finished.status == 0) return {};
   return fmt::format("{} has no torch, or no safetensors: {}", python, last_line(finished.err));
-} catch (const Error& error) {  // it does not run
-  return error.what();
+} catch (const Error&) {
+  return fmt::format("{} cannot be run", python);
 }
 
 ProgramRun run_torch(const std::string& python, const fs::path& directory,
-                     const std::vector<std::string>& families, const RunOptions& options,
-                     const std::function<void(std::int64_t)>& on_case) {
+                     const std::vector<std::string>& families, const std::string& filter,
+                     const RunOptions& options, const std::function<void(std::int64_t)>& on_case) {
   std::vector<std::string> arguments = {fs::path(CMIR_PEERS) / "torch_kernels.py", directory,
                                         fmt::format("--seconds={}", options.min_seconds),
                                         fmt::format("--repetitions={}", options.repetitions),
-                                        "--filter=" + options.filter};
+                                        "--filter=" + filter};
   arguments.emplace_back(options.quick ? "--quick" : "--compile");
   if (!families.empty()) arguments.emplace_back("--family");
   arguments.insert(arguments.end(), families.begin(), families.end());

@@ -14,6 +14,8 @@ namespace cmir::bench {
 struct Program {
   std::string family;  ///< "softmax" of softmax_bench
   std::filesystem::path path;
+  std::vector<std::string> cases =
+      {};  ///< the only ones to run, as list_cases names them; empty: all
   bool is_ceilings() const { return family == "ceilings"; }
 };
 
@@ -25,14 +27,13 @@ std::vector<Program> find_programs(const std::filesystem::path& directory,
 
 struct RunOptions {
   bool quick = false, cold = false;
-  std::string filter;  ///< a regular expression for names, as --benchmark_filter; ceilings run
   double min_seconds = 0.1;  ///< that a repetition takes at least
   int repetitions = 1;
 };
 /// Of each of the program's cases: the ceilings, of which the best counts, have three at least.
 int repetitions_of(const Program& program, const RunOptions& options);
 
-/// Names of the program's cases. Error: it does not say.
+/// Names of all the program's cases. Error: it does not say.
 std::vector<std::string> list_cases(const Program& program, const RunOptions& options);
 
 struct ProgramRun {
@@ -45,10 +46,10 @@ ProgramRun run_program(const Program& program, const RunOptions& options,
 
 /// Why `python` cannot be used for PyTorch's times; empty if it has torch and safetensors.
 std::string why_no_torch(const std::string& python);
-/// PyTorch's times of the cases that it has an expression for (bench/peers/torch_kernels.py), as if
-/// that were a program.
+/// PyTorch's times of the cases that it has an expression for (bench/peers/torch_kernels.py) and
+/// whose names match the regular expression `filter`, as if that were a program.
 ProgramRun run_torch(const std::string& python, const std::filesystem::path& directory,
-                     const std::vector<std::string>& families, const RunOptions& options,
-                     const std::function<void(std::int64_t)>& on_case);
+                     const std::vector<std::string>& families, const std::string& filter,
+                     const RunOptions& options, const std::function<void(std::int64_t)>& on_case);
 
 }  // namespace cmir::bench

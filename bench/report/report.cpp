@@ -217,7 +217,7 @@ Json to_json(const Report& report) {
   std::map<std::string, Share> shares;
   for (const Row& row : report.rows) shares[row.measured.name] = row.share;
   for (Json entry : report.results.benchmarks) {
-    const std::string name = short_name(entry.at("name").get<std::string>());
+    const std::string name = case_of(entry.at("name").get<std::string>()).name;
     if (const auto share = shares.find(name); share != shares.end() && share->second.value > 0) {
       entry["share_of_ceiling"] = share->second.value;
       entry["limit"] = share->second.limit;

@@ -128,10 +128,10 @@ bool is_on_gpu(std::string_view place) {
   return place.starts_with("cuda") || place.ends_with("@cuda");
 }
 
-std::string short_name(std::string_view name) {
+Case case_of(std::string_view name) {
   Case parsed;
   parse_name(parsed, name);
-  return parsed.name;
+  return parsed;
 }
 
 std::string Case::sizes_text() const {
@@ -161,8 +161,7 @@ std::vector<Case> Results::cases() const {
   std::vector<Case> all;
   std::map<std::string, std::size_t> at;
   for (const Json& entry : benchmarks) {
-    Case parsed;
-    parse_name(parsed, entry.at("name").get<std::string>());
+    Case parsed = case_of(entry.at("name").get<std::string>());
     const auto [known, is_new] = at.try_emplace(parsed.name, all.size());
     if (is_new) {
       parsed.family = entry.value("family", "");

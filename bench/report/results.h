@@ -38,8 +38,8 @@ bool is_ours(std::string_view place);
 /// "cuda", "cuda_cold" and what ends in "@cuda": a training step of ours ("eager@cuda"), peers.
 bool is_on_gpu(std::string_view place);
 
-/// A name of Google Benchmark's as Case::name has it.
-std::string short_name(std::string_view name);
+/// What a name of Google Benchmark's says.
+Case case_of(std::string_view name);
 
 /// {"context": {...}, "benchmarks": [...]}
 struct Results {

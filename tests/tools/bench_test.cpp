@@ -162,14 +162,16 @@ TEST(BenchScaling, FitsTheExponentOfEachSweep) {
 class Bench : public test::ProgramTest {
  protected:
   /// A program that lists and writes these entries, then runs `rest`. Each run adds a line to
-  /// "log".
+  /// "log", and its --benchmark_filter to "filters".
   void write_program(const std::string& folder, const std::string& family,
                      const std::vector<std::string>& entries, const std::string& rest = "") const {
     fs::create_directories(path(folder));
     const fs::path file = path(folder) / (family + "_bench");
     std::ofstream(path(folder) / (family + ".json")) << document(entries);
     std::ofstream script(file);
-    script << "#!/bin/sh\nfor a; do [ \"$a\" != --benchmark_list_tests=true ] || {\n";
+    script << "#!/bin/sh\nfor a; do case \"$a\" in --benchmark_filter=*) echo \"$a\" >>"
+           << path("filters") << ";; esac; done\n"
+           << "for a; do [ \"$a\" != --benchmark_list_tests=true ] || {\n";
     for (const std::string& text : entries)
       script << "echo '" << Json::parse(text).at("name").get<std::string>() << "'\n";
     script << "exit 0; }; done\necho " << folder << "/" << family << " >>" << path("log")
@@ -251,6 +253,10 @@ TEST_F(Bench, SaysWhatIsMissing) {
   std::ofstream(path("third.json")) << document({entry("scale<f32>/cpu/count:8", 100)});
   expect_error({"bench", "--programs", "p", "--compare", "third.json"}, 3,
                {"third.json", "none of the cases"});
+  const test::Finished no_python = run({"bench", "--programs", "p", "--torch", "./nothing"});
+  EXPECT_EQ(no_python.exit_code, 2);
+  EXPECT_THAT(no_python.err,
+              AllOf(HasSubstr("bench: ./nothing cannot be run"), Not(HasSubstr("bench: bench:"))));
   write_program("none", "axpy", {});
   expect_error({"bench", "--programs", "none", "--filter", "x"}, 2, {"'x' matches no case"});
   std::ofstream(path("file")) << "";
@@ -304,6 +310,35 @@ TEST_F(Bench, TwoBuildsTakeTurns) {
       run({"bench", "--programs", "new", "--compare", "old", "--out", "o", "--repetitions", "2"});
   EXPECT_EQ(finished.exit_code, 6) << finished.err;
   EXPECT_EQ(test::read_text(path("log")), "new/ceilings\nold/axpy\nnew/axpy\nold/axpy\nnew/axpy\n");
+}
+
+TEST_F(Bench, PeersAreNotRunToBeCompared) {
+  for (const char* build : {"new", "old"}) {
+    write_program(build, "axpy",
+                  {entry("axpy<f32>/cpu/count:8", 150), entry("axpy<f32>/cpu_cold/count:8", 150),
+                   entry("axpy<f32>/naive/count:8", 150), entry("gemm/eager/n:8", 9)});
+    write_program(build, "peers", {entry("axpy<f32>/torch_eager/count:8", 150)});
+  }
+  const test::Finished finished =
+      run({"bench", "--programs", "new", "--compare", "old", "--out", "o", "--repetitions", "1"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.err;
+  EXPECT_EQ(test::read_text(path("log")), "old/axpy\nnew/axpy\n");
+  const std::string filter =
+      "--benchmark_filter=^(axpy<f32>/cpu/count:8/real_time|axpy<f32>/cpu_cold/count:8/real_time|"
+      "gemm/eager/n:8/real_time)$\n";
+  EXPECT_EQ(test::read_text(path("filters")), filter + filter);
+}
+
+TEST_F(Bench, AFilterIsOfNamesAsTheyAreShown) {
+  write_program("p", "axpy",
+                {entry("axpy<f32>/cpu/count:8", 1), entry("axpy<f32>/cpu/count:88", 1),
+                 entry("axpy(f32)/cpu/count:8", 1)});
+  EXPECT_EQ(run({"bench", "--programs", "p", "--out", "o", "--filter", "^axpy.*:8$"}).exit_code, 0);
+  EXPECT_EQ(test::read_text(path("filters")),
+            "--benchmark_filter=^(axpy<f32>/cpu/count:8/real_time|axpy\\(f32\\)/cpu/count:8/"
+            "real_time)$\n");
+  expect_error({"bench", "--programs", "p", "--filter", ":9$"}, 2, {"':9$' matches no case"});
+  expect_error({"bench", "--programs", "p", "--filter", "("}, 2, {"'(' is no regular expression"});
 }
 
 TEST_F(Bench, AWrongResultFails) {
