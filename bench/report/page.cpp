@@ -19,14 +19,21 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1200p
 h1, h2 { font-weight: 600; } h2 { margin-top: 2em; }
 table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 th, td { padding: 2px 9px; text-align: right; border-bottom: 1px solid #dddddd; white-space: nowrap; }
-th { position: sticky; top: 0; background: #f2f2f2; } th:first-child, td:first-child { text-align: left; }
+th { position: sticky; top: 0; background: #f2f2f2; }
+th:first-child, td:first-child { position: sticky; left: 0; text-align: left; background: #ffffff; }
+th:first-child { z-index: 1; background: #f2f2f2; }
 .wide { overflow-x: auto; max-height: 80vh; overflow-y: auto; }
-.charts { display: flex; flex-wrap: wrap; gap: 1em; } svg { max-width: 100%; height: auto; }
+.charts { display: flex; flex-wrap: wrap; gap: 1em; overflow-x: auto; } svg { flex: none; }
+@media (max-width: 600px) {
+  td, th { white-space: normal; padding: 2px 6px; }
+  td:first-child { min-width: 9em; overflow-wrap: anywhere; }
+}
 p.note { color: #555555; max-width: 60em; }
 @media (prefers-color-scheme: dark) {
-  body { background: #121212; color: #dddddd; } th { background: #262626; }
+  body, td:first-child { background: #121212; } body { color: #dddddd; }
+  th, th:first-child { background: #262626; }
   th, td { border-color: #3a3a3a; } p.note { color: #aaaaaa; }
-  svg { filter: invert(1) hue-rotate(180deg); }
+  svg { filter: invert(0.94) hue-rotate(180deg) brightness(1.45); }
 })";
 
 std::string html(const Table& table) {
@@ -122,7 +129,7 @@ std::string context_list(const Json& context) {
     text += fmt::format("<tr><td>{}</td><td>{}</td></tr>\n", escape_xml(key),
                         escape_xml(value.is_string() ? value.get<std::string>() : value.dump()));
   }
-  return "<table>\n" + text + "</table>\n";
+  return "<div class=\"wide\"><table>\n" + text + "</table></div>\n";
 }
 
 std::string section(const std::string& title, const std::string& note, const std::string& body) {
