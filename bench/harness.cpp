@@ -327,6 +327,7 @@ void time_calls(benchmark::State& state, const std::function<void()>& call, cons
       benchmark::ClobberMemory();
     }
   }
+  if (cost.bytes <= 0 && cost.operations <= 0) return;
   state.counters["GB"] = benchmark::Counter(cost.bytes * 1e-9, rate);
   state.counters["Gflop"] = benchmark::Counter(cost.operations * 1e-9, rate);
 }

@@ -101,20 +101,23 @@ std::string roofline(const Report& report, bool on_gpu) {
   return svg(chart);
 }
 
-std::string scaling_charts(const Report& report) {
-  std::map<std::string, LineChart> charts;  // by the size that is swept
+/// Of each size that is swept, a chart of these values.
+std::string scaling_charts(const Report& report, const std::string& what, const std::string& unit,
+                           double per_unit, std::vector<double> Sweep::*values, Fit Sweep::*fit) {
+  std::map<std::string, LineChart> charts;  // by the size
   for (const Sweep& sweep : report.sweeps) {
+    if (std::isnan((sweep.*fit).exponent)) continue;  // was not measured
     LineChart& chart = charts[sweep.size];
     chart.log_x = chart.log_y = true;
-    chart.title = "Time over " + sweep.size;
+    chart.title = fmt::format("{} over {}", what, sweep.size);
     chart.x_label = sweep.size;
-    chart.y_label = "milliseconds";
+    chart.y_label = unit;
     Series series{fmt::format("{}{}{}: {}^{:.2f}", sweep.name, sweep.fixed.empty() ? "" : ", ",
-                              sweep.fixed, sweep.size, sweep.time.exponent),
+                              sweep.fixed, sweep.size, (sweep.*fit).exponent),
                   sweep.sizes,
                   {},
                   {}};
-    for (const double seconds : sweep.seconds) series.y.push_back(1e3 * seconds);
+    for (const double value : sweep.*values) series.y.push_back(value / per_unit);
     chart.series.push_back(std::move(series));
   }
   std::string text;
@@ -182,9 +185,12 @@ std::string html_page(const Report& report) {
                     "<div class=\"charts\">" + rooflines + "</div>\n");
   }
   if (!report.sweeps.empty()) {
-    body += section("Scaling", "Exponents: least squares of the logarithms.",
-                    "<div class=\"charts\">" + scaling_charts(report) + "</div>\n" +
-                        html(sweeps_table(report)));
+    body += section(
+        "Scaling", "Exponents: least squares of the logarithms.",
+        "<div class=\"charts\">" +
+            scaling_charts(report, "Time", "milliseconds", 1e-3, &Sweep::seconds, &Sweep::time) +
+            scaling_charts(report, "Memory", "MB", 1, &Sweep::megabytes, &Sweep::memory) +
+            "</div>\n" + html(sweeps_table(report)));
   }
   body += comparison_section(report);
   for (const auto& [on_gpu, title] : {std::pair{false, "Families"}, {true, "Families on a GPU"}}) {

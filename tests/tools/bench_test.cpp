@@ -29,6 +29,12 @@ std::string entry(const std::string& name, double microseconds, double gigabytes
       R"("GB": {}, "Gflop": {}}})",
       name, microseconds, gigabytes, gigaflops);
 }
+std::string with_memory(const std::string& name, double megabytes) {
+  return fmt::format(
+      R"({{"name": "{}", "run_type": "iteration", "real_time": 1, "time_unit": "us", )"
+      R"("peak_MB": {}}})",
+      name, megabytes);
+}
 std::string document(const std::vector<std::string>& entries) {
   return fmt::format(
       R"({{"context": {{"host_name": "secret", "cpu": "a <b> CPU"}}, "benchmarks": [{}]}})",
@@ -207,8 +213,10 @@ TEST_F(Bench, WritesATableADocumentAndAPage) {
 }
 
 TEST_F(Bench, DrawsScalingAndNamesTheTimeInAGraph) {
-  write_program("p", "scaling",
-                {entry("r_inv/cpu/over_K/N:8/K:1", 1), entry("r_inv/cpu/over_K/N:8/K:4", 8)});
+  write_program(
+      "p", "scaling",
+      {entry("r_inv/cpu/over_K/N:8/K:1", 1), entry("r_inv/cpu/over_K/N:8/K:4", 8),
+       with_memory("r_inv/cuda/over_N/N:8", 1), with_memory("r_inv/cuda/over_N/N:32", 2)});
   write_program("p", "axpy",
                 {R"({"name": "axpy<f32>/cuda/count:8", "run_type": "iteration", )"
                  R"("real_time": 4, "time_unit": "us", "GB": 1, "graph_us": 1.5})",
@@ -218,7 +226,8 @@ TEST_F(Bench, DrawsScalingAndNamesTheTimeInAGraph) {
                                   HasSubstr("K^1.50")));
   const std::string page = test::read_text(path("o/report.html"));
   EXPECT_THAT(page, AllOf(HasSubstr("Time over K"), HasSubstr("<polyline"), HasSubstr("K^1.50"),
-                          Not(HasSubstr("Roofline"))));
+                          Not(HasSubstr("Memory over K")), HasSubstr("Memory over N"),
+                          HasSubstr("r_inv (cuda): N^0.50"), Not(HasSubstr("Roofline"))));
 }
 
 TEST_F(Bench, ShowsTheTrainingStepLikeAKernel) {
