@@ -127,6 +127,8 @@ Axis log_axis(Range range) {
     }
     if (axis.ticks.size() >= 2) return axis;
     axis.ticks = {{range.low, fmt::format("{:.3g}", range.low), ""}};
+    const std::string high = fmt::format("{:.3g}", range.high);
+    if (high != axis.ticks[0].label) axis.ticks.push_back({range.high, high, ""});
     return axis;
   }
   for (int decade = first; decade <= last; decade += stride) {

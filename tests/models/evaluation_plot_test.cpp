@@ -191,6 +191,8 @@ TEST(Plot, LogarithmicValues) {
   const std::string picture = svg(chart);
   expect_sound(picture);
   EXPECT_GE(count(picture, ">10<tspan"), 9);
+  chart.series[0].y = {3.25, 4, 8.5};  // only 5 would be a tick
+  EXPECT_THAT(svg(chart), AllOf(HasSubstr(">3.25<"), HasSubstr(">8.5<")));
   chart.series[0].y[1] = 0;
   EXPECT_THAT(error_of(chart), HasSubstr("y value 0 of series 's' has no place"));
 }
