@@ -336,7 +336,7 @@ struct Moments : Grouped {
   Array<float> products;
 
   explicit Moments(benchmark::State& state)
-      : Grouped(state), products(Coral<float>::products_size(rows, environments, width)) {
+      : Grouped(state), products(Coral<float>::products_size(device(), rows, environments, width)) {
     scratch = Array<double>(Coral<float>::workspace(environments, width));
   }
   Coral<float> args() {

@@ -23,7 +23,7 @@ struct Bound {
   double scale;
   Array<float> mu, logvar, y, cotangent, a, b, diagonal, largest, value, weight, shift,
       diagonal_weight, da, db, dmu, dlogvar, dy, of_sums, of_gradient;
-  Array<double> partial, means, own, of_rows, sum, partial_sums;
+  Array<double> means, own, of_rows, sum, partial_sums;
 
   explicit Bound(const benchmark::State& state)
       : rows(state.range(0)),
@@ -49,7 +49,6 @@ struct Bound {
         dy(rows * width),
         of_sums(PairSums<float>::workspace_size(rows)),
         of_gradient(PairGradient<float>::workspace_size(device(), rows, depth)),
-        partial(GaussianScoresForward<float>::workspace(rows, width)),
         means(2 * width),
         own(rows),
         of_rows(rows),
@@ -70,8 +69,8 @@ struct Bound {
     return result;
   }
   GaussianScoresForward<float> scores() {
-    return {mu.data(),      logvar.data(), y.data(), rows,     width,
-            partial.data(), means.data(),  a.data(), b.data(), own.data()};
+    return {mu.data(),    logvar.data(), y.data(), rows,      width,
+            means.data(), a.data(),      b.data(), own.data()};
   }
   PairScores<float> pairs() { return {a.data(), b.data(), rows, depth, 1.0, nullptr}; }
   PairSums<float> sums() {

@@ -25,8 +25,8 @@ struct Coral {
       using Kernel = kernels::Coral<T>;
       const std::int64_t count = groups.count(), d = z.size(1);
       const auto features = static_cast<double>(d);
-      Tensor products =
-          Tensor::empty({Kernel::products_size(z.size(0), count, d)}, z.dtype(), z.device());
+      Tensor products = Tensor::empty({Kernel::products_size(z.device(), z.size(0), count, d)},
+                                      z.dtype(), z.device());
       Tensor scratch = Tensor::empty({Kernel::workspace(count, d)}, DType::f64, z.device());
       kernels::run(
           z.device(),

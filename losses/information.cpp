@@ -243,11 +243,9 @@ struct L1Out {
     Tensor a = Tensor::empty(factor_shape, mu.dtype(), device);
     Tensor b = Tensor::empty(factor_shape, mu.dtype(), device);
     Tensor value = Tensor::empty({}, mu.dtype(), device);
-    Tensor partial = scratch(Scores::workspace(rows, width), mu);
-    kernels::run(device,
-                 Scores{mu.data<T>(), logvar.data<T>(), y.data<T>(), rows, width,
-                        partial.mutable_data<double>(), means.mutable_data<double>(),
-                        a.mutable_data<T>(), b.mutable_data<T>(), own.mutable_data<double>()});
+    kernels::run(device, Scores{mu.data<T>(), logvar.data<T>(), y.data<T>(), rows, width,
+                                means.mutable_data<double>(), a.mutable_data<T>(),
+                                b.mutable_data<T>(), own.mutable_data<double>()});
     const AllPairs pairs(a, b);
     const PairSumTensors sums = pairs.sums(false, context.recording());
     kernels::run(device, kernels::LeaveOneOutForward<T>{

@@ -6,15 +6,15 @@
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
 
-/// Sums of y and of exp(logvar) over a chunk of rows, to partial [chunks, 2, width].
-struct ChunkOfMeans {
+/// The means of y and of exp(logvar) over some rows.
+struct MeansOfRows {
   using Sum = double;
   static constexpr int kSums = 2;
   GaussianScoresForward<float> s;
 
   template <int N>
-  __device__ void add(std::int64_t row, std::int64_t column, double (&sums)[2 * N]) const {
-    const std::int64_t at = row * s.width + column;
+  __device__ void add(std::int64_t i, std::int64_t column, double (&sums)[2 * N]) const {
+    const std::int64_t at = s.sample(i) * s.width + column;
     const auto y = load_vector<float, N>(s.y + at), logvar = load_vector<float, N>(s.logvar + at);
     for (int n = 0; n < N; ++n) {
       sums[n] += static_cast<double>(y[n]);
@@ -22,26 +22,26 @@ struct ChunkOfMeans {
     }
   }
   template <int N>
-  __device__ void store(std::int64_t chunk, std::int64_t column,
-                        const double (&sums)[2 * N]) const {
-    double* out = s.partial + 2 * chunk * s.width + column;
+  __device__ void store(std::int64_t, std::int64_t column, const double (&sums)[2 * N]) const {
+    const auto count = static_cast<double>(s.samples());
     for (int n = 0; n < N; ++n) {
-      out[n] = sums[n];
-      out[s.width + n] = sums[N + n];
+      s.means[column + n] = sums[n] / count;
+      s.means[s.width + column + n] = sums[N + n] / count;
     }
   }
 };
 
-/// N elements in f64: w, u, p, q and y - mu.
+/// N elements in f64: w, u, p, q, y - mu, and logvar.
 template <int N>
 struct Elements {
   double w[N], u[N], p[N], q[N], apart[N];
+  Vector<float, N> logvar;
 
   template <class Args>
   __device__ Elements(const Args& s, std::int64_t row, std::int64_t column) {
     const std::int64_t at = row * s.width + column;
-    const auto mu = load_vector<float, N>(s.mu + at), y = load_vector<float, N>(s.y + at),
-               logvar = load_vector<float, N>(s.logvar + at);
+    const auto mu = load_vector<float, N>(s.mu + at), y = load_vector<float, N>(s.y + at);
+    logvar = load_vector<float, N>(s.logvar + at);
     for (int n = 0; n < N; ++n) {
       const double mean = s.means[column + n];
       w[n] = static_cast<double>(expf(-logvar[n]));
@@ -63,7 +63,6 @@ struct FactorsOfRow {
     double offset = 0, own = 0;
     for (std::int64_t k = first; k < s.width; k += kThreads * N) {
       const Elements<N> at(s, row, k);
-      const auto logvar = load_vector<float, N>(s.logvar + row * s.width + k);
       Vector<float, N> square, linear, weight, weighted;
       for (int n = 0; n < N; ++n) {
         const double w = at.w[n], u = at.u[n], p = at.p[n], q = at.q[n];
@@ -71,8 +70,8 @@ struct FactorsOfRow {
         linear[n] = static_cast<float>(p);
         weight[n] = static_cast<float>(-0.5 * (w - u));
         weighted[n] = static_cast<float>(w * q);
-        offset += w * q * q + static_cast<double>(logvar[n]);
-        own += w * at.apart[n] * at.apart[n] - u * p * p + static_cast<double>(logvar[n]);
+        offset += w * q * q + static_cast<double>(at.logvar[n]);
+        own += w * at.apart[n] * at.apart[n] - u * p * p + static_cast<double>(at.logvar[n]);
       }
       store_vector(a + k, square);
       store_vector(a + s.width + k, linear);
@@ -138,11 +137,9 @@ struct GradientOfScores {
 };
 
 void forward(const GaussianScoresForward<float>& s) {
-  const std::int64_t grain = GaussianScoresForward<float>::grain(s.rows);
   const bool aligned = are_vector_aligned(s.mu, s.logvar, s.y);
-  launch_columns(ChunkOfMeans{s}, s.rows, s.width, grain, aligned);
-  launch_column_totals(s.partial, s.means, 1.0 / static_cast<double>(s.rows),
-                       chunk_count(0, s.rows, grain), 2 * s.width, 2 * s.width);
+  launch_columns(MeansOfRows{s}, s.samples(), s.width, std::max<std::int64_t>(1, s.samples()),
+                 aligned);
   launch_rows(FactorsOfRow{s}, s.rows, s.width, aligned && are_vector_aligned(s.a, s.b));
 }
 

@@ -7,17 +7,19 @@
 //   a_i = [p_i^2, p_i, 1], b_j = [-(w_j - u) / 2, w_j q_j, -1/2 sum_k (w_jk q_jk^2 + logvar_jk)],
 //   r_i = -1/2 sum_k u_k p_ik^2, for any row u.
 // What compares the scores of a row with each other needs no r. m and u then change nothing but the
-// rounding, some eps of |w - u| p^2 + w q^2, summed. m is the mean of y, so that a common offset
-// costs nothing; u is 1 over the mean variance, which takes most of p^2 away where variances are
-// alike, and is small wherever some are large. Clusters of y far apart for their width still cost:
-// what distinguishes the pairs of one is lost in the squares of the clusters' distances.
+// rounding, some eps of |w - u| p^2 + w q^2, summed. m is the mean of some rows of y, so that a
+// common offset costs nothing; u is 1 over their mean variance, which takes most of p^2 away where
+// variances are alike. At most 256 rows, spread over all, tell both: the mean of all would be no
+// better a centre than one that is a sixteenth of a deviation from it, and would take a second read
+// of y and logvar, since the factors of the first row cannot be written before the last is read.
+// Clusters of y far apart for their width still cost: what distinguishes the pairs of one is lost
+// in the squares of the clusters' distances.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string_view>
 
-#include "core/parallel.h"
+#include "core/host_device.h"
 #include "kernels/kernel.h"
 
 namespace cmir::kernels {
@@ -29,10 +31,10 @@ constexpr std::int64_t gaussian_score_depth(std::int64_t width) {
 }
 
 /// a and b as above, own[i] = ln q(y_i|x_i) - r_i by the squared difference itself, in f64, and
-/// means = [m, 1 / u]. The means are summed in f64, per chunk of rows, the chunks in order (on CUDA
-/// in an order of the shape and alignment alone). exp(-logvar) overflows where logvar < -88, and
-/// p^2 where |p| > 1.8e19 (f32). Bytes: 5 rows width (y and logvar are read twice) and 2 rows depth
-/// elements. Operations: about 60 rows width.
+/// means = [m, 1 / u]. The means are summed in f64, by rows in order (on CUDA in an order of the
+/// shape and alignment alone). exp(-logvar) overflows where logvar < -88, and p^2 where |p| >
+/// 1.8e19 (f32). Bytes: 3 rows width and 2 rows depth elements, one read of each input, 8 rows, and
+/// once more y and logvar of the rows that tell the means. Operations: about 60 rows width.
 template <class T>
 struct GaussianScoresForward {
   static constexpr std::string_view name = "gaussian_scores_forward";
@@ -41,21 +43,18 @@ struct GaussianScoresForward {
   const T* y;       // [rows, width]
   std::int64_t rows;
   std::int64_t width;
-  double* partial;  // [workspace(rows, width)], scratch
-  double* means;    // [2, width]: of y and of exp(logvar)
-  T* a;             // [rows, gaussian_score_depth(width)]
-  T* b;             // [rows, gaussian_score_depth(width)]
-  double* own;      // [rows]
+  double* means;  // [2, width]: of y and of exp(logvar)
+  T* a;           // [rows, gaussian_score_depth(width)]
+  T* b;           // [rows, gaussian_score_depth(width)]
+  double* own;    // [rows]
 
-  /// Rows per chunk: at most 256 chunks, so that the scratch stays small.
-  static std::int64_t grain(std::int64_t rows) {
-    return std::max<std::int64_t>(64, (rows + 255) / 256);
-  }
-  static std::int64_t workspace(std::int64_t rows, std::int64_t width) {
-    return std::max<std::int64_t>(1, chunk_count(0, rows, grain(rows))) * 2 * width;
-  }
+  /// How many rows tell the means, and which the i-th of them is.
+  CMIR_HOST_DEVICE std::int64_t samples() const { return rows < 256 ? rows : 256; }
+  CMIR_HOST_DEVICE std::int64_t sample(std::int64_t i) const { return i * rows / samples(); }
+
   double bytes() const {
-    return (5.0 * width + 2.0 * gaussian_score_depth(width)) * rows * sizeof(T) + 8.0 * rows;
+    const double of_rows = (3.0 * width + 2.0 * gaussian_score_depth(width)) * rows;
+    return (of_rows + 2.0 * samples() * width) * sizeof(T) + 8.0 * rows;
   }
   double operations() const { return 60.0 * rows * width; }
 };

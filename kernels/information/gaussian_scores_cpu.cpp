@@ -2,39 +2,31 @@
 
 #include <algorithm>
 
+#include "core/parallel.h"
 #include "kernels/cpu/vector_math.h"
 
 #include "kernels/cpu/isa_begin.h"
 namespace cmir::kernels::CMIR_ISA {
 namespace {
 
-/// Sums of y and of exp(logvar) over a chunk of rows, to sums [2, width].
+constexpr std::int64_t kColumns = 32;  // whose means a task takes
+
+/// The means of y and of exp(logvar) over some rows, for the columns [begin, end).
 template <class T>
-void sum_chunk(const GaussianScoresForward<T>& s, std::int64_t begin, std::int64_t end,
-               double* sums) {
-  double* variances = sums + s.width;
-  std::fill_n(sums, 2 * s.width, 0.0);
-  for (std::int64_t i = begin; i < end; ++i) {
-    const T *y = s.y + i * s.width, *logvar = s.logvar + i * s.width;
+void means_of_columns(const GaussianScoresForward<T>& s, std::int64_t begin, std::int64_t end) {
+  double *means = s.means, *variances = means + s.width;
+  std::fill(means + begin, means + end, 0.0);
+  std::fill(variances + begin, variances + end, 0.0);
+  const double share = 1 / static_cast<double>(s.samples());
+  for (std::int64_t i = 0; i < s.samples(); ++i) {
+    const std::int64_t at = s.sample(i) * s.width;
+    const T *y = s.y + at, *logvar = s.logvar + at;
 #pragma omp simd
-    for (std::int64_t k = 0; k < s.width; ++k) {
-      sums[k] += static_cast<double>(y[k]);
-      variances[k] += static_cast<double>(cpu::exp(logvar[k]));
+    for (std::int64_t k = begin; k < end; ++k) {
+      means[k] += share * static_cast<double>(y[k]);
+      variances[k] += share * static_cast<double>(cpu::exp(logvar[k]));
     }
   }
-}
-
-template <class T>
-void take_means(const GaussianScoresForward<T>& s) {
-  const std::int64_t grain = GaussianScoresForward<T>::grain(s.rows), size = 2 * s.width;
-  parallel_for(0, s.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    sum_chunk(s, begin, end, s.partial + begin / grain * size);
-  });
-  std::fill_n(s.means, size, 0.0);
-  for (std::int64_t chunk = 0; chunk < chunk_count(0, s.rows, grain); ++chunk) {
-    for (std::int64_t k = 0; k < size; ++k) s.means[k] += s.partial[chunk * size + k];
-  }
-  for (std::int64_t k = 0; k < size; ++k) s.means[k] /= static_cast<double>(s.rows);
 }
 
 /// Row `row` of a and b, and own.
@@ -66,7 +58,8 @@ void factor_row(const GaussianScoresForward<T>& s, std::int64_t row) {
 
 template <class T>
 void forward(const GaussianScoresForward<T>& s) {
-  take_means(s);
+  parallel_for(0, s.width, kColumns,
+               [&](std::int64_t begin, std::int64_t end) { means_of_columns(s, begin, end); });
   parallel_for(0, s.rows, rows_per_chunk(s.width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) factor_row(s, i);
   });

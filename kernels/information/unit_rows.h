@@ -10,7 +10,8 @@ namespace cmir::kernels {
 
 /// y_i = x_i / ||x_i||, inverse_norm[i] = 1 / ||x_i||; a row of zeros stays zeros, with
 /// inverse_norm 0. The norm is summed in f64, so no f32 row overflows or vanishes. Bytes: 2 rows
-/// width sizeof(T). Operations: 3 per element. Deterministic: a row at a time, in a fixed order.
+/// width sizeof(T) (a row of x is read once more, but from the cache). Operations: 3 per element.
+/// Deterministic: a row at a time, in a fixed order.
 template <class T>
 struct UnitRowsForward {
   static constexpr std::string_view name = "unit_rows_forward";
@@ -25,7 +26,7 @@ struct UnitRowsForward {
 };
 
 /// dx_i = inverse_norm[i] (dy_i - (y_i . dy_i) y_i): 0 for a row of zeros. Bytes: 3 rows width
-/// sizeof(T). Operations: 5 per element.
+/// sizeof(T) (a row of y and dy once more from the cache). Operations: 5 per element.
 template <class T>
 struct UnitRowsBackward {
   static constexpr std::string_view name = "unit_rows_backward";

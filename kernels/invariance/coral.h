@@ -24,9 +24,13 @@
 namespace cmir::kernels {
 
 /// *value as the head comment says, 0 where E < 2; derivatives[i] = d *value / d x[i]. Means in
-/// f64, so that rows may lie far from the origin; products in T, as the BLAS adds (CUDA: in order);
-/// squares summed in f64, by chunks in order. Bytes: (4 rows width + 4 environments width^2)
-/// sizeof(T). Operations: 2 rows width^2, 4 with derivatives, whatever E is.
+/// f64, so that rows may lie far from the origin; products in T, as the BLAS adds (CUDA: over 32
+/// rows about their own mean in f32, merged in f64, so that no one row's distance costs anything);
+/// squares summed in f64, by chunks in order. Bytes: rows width sizeof(T) for the value, the one
+/// read of x, and 2 rows width with derivatives, which know G_e only after all of x was read: x
+/// once more, and they are written. The CPU's BLAS wants the centred rows in memory, which are
+/// written and then read in place of x. Besides, environments width^2 sizeof(T), two or four
+/// times. Operations: 2 rows width^2, 4 with derivatives, whatever E is.
 template <class T>
 struct Coral {
   static constexpr std::string_view name = "coral";
@@ -37,24 +41,28 @@ struct Coral {
   std::int64_t width;
   double mean_weight;        // v
   double covariance_weight;  // w
-  T* products;               // [products_size(rows, environments, width)], scratch
+  T* products;               // [products_size(device, rows, environments, width)], scratch
   double* scratch;           // [workspace(environments, width)]
   T* value;                  // [1]
   T* derivatives;            // [rows, width], or null: not wanted
 
-  /// The centred rows, their products with G_e, both by position, and the covariances.
-  static std::int64_t products_size(std::int64_t rows, std::int64_t environments,
+  /// The covariances, and on the CPU the centred rows and their products with G_e, by position.
+  /// The host model has room for the CPU's kernel, which tests run there.
+  static std::int64_t products_size(Device device, std::int64_t rows, std::int64_t environments,
                                     std::int64_t width) {
-    return 2 * rows * width + environments * width * width;
+    const std::int64_t centred = device.type == DeviceType::cuda ? 0 : 2 * rows * width;
+    return environments * width * width + centred;
   }
-  /// The means, and a number for each of the CPU's chunks or a device's blocks.
+  /// The means, what becomes of them, and a number for each of the CPU's chunks or a device's
+  /// blocks.
   static std::int64_t workspace(std::int64_t environments, std::int64_t width) {
     const std::int64_t elements = width + width * width;
-    return environments * width +
+    return 2 * environments * width +
            std::max(chunk_count(0, elements, kGrain), device_sum_blocks(elements, kDeviceGrain));
   }
   double bytes() const {
-    return (4.0 * rows.rows + 4.0 * rows.environments * width) * width * sizeof(T);
+    const double of_rows = (derivatives ? 3.0 : 1.0) * rows.rows;
+    return (of_rows + (derivatives ? 4.0 : 2.0) * rows.environments * width) * width * sizeof(T);
   }
   double operations() const { return (derivatives ? 4.0 : 2.0) * rows.rows * width * width; }
 };
@@ -62,17 +70,19 @@ struct Coral {
 /// The scratch memory by name.
 template <class T>
 struct CoralMoments {
-  T* centred;      ///< [rows, width], by position
-  T* grouped;      ///< [rows, width], by position
-  T* covariances;  ///< [environments, width, width], then the derivatives by them
-  double* means;   ///< [environments, width], then the derivatives by them
+  T* covariances;   ///< [environments, width, width], then the derivatives by them
+  T* centred;       ///< the CPU's: [rows, width], by position
+  T* grouped;       ///< the CPU's: [rows, width], by position
+  double* centres;  ///< a device's: [environments, width], the means
+  double* means;    ///< [environments, width], then the derivatives by them
   double* partial;
 
   CMIR_HOST_DEVICE explicit CoralMoments(const Coral<T>& a)
-      : centred(a.products),
+      : covariances(a.products),
+        centred(covariances + a.rows.environments * a.width * a.width),
         grouped(centred + a.rows.rows * a.width),
-        covariances(grouped + a.rows.rows * a.width),
-        means(a.scratch),
+        centres(a.scratch),
+        means(centres + a.rows.environments * a.width),
         partial(means + a.rows.environments * a.width) {}
 
   /// What a sum of squares over n rows is divided by.

@@ -36,9 +36,10 @@ struct EnvironmentPenaltyForm {
 };
 
 /// *value as the head comment says; derivatives[i] = d *value / d values[i]. Sums, means and
-/// penalty are f64. Bytes: 2 rows sizeof(T), and 8 rows where there is an order. Operations: 2
-/// rows. Deterministic: one environment's samples are added in order; on CUDA by blocks and threads
-/// that depend on the sizes only.
+/// penalty are f64. Bytes: rows sizeof(T), and 4 rows where there is an order, twice with
+/// derivatives, which need the order again, but not the values. Operations: 2 rows. Deterministic:
+/// one environment's samples are added in order; on CUDA by blocks and threads that depend on the
+/// sizes only.
 template <class T>
 struct EnvironmentPenalty {
   static constexpr std::string_view name = "environment_penalty";
@@ -58,7 +59,8 @@ struct EnvironmentPenalty {
     return std::clamp<std::int64_t>(rows / (environments * kDeviceGrain), 1, 256);
   }
   double bytes() const {
-    return rows.rows * (2.0 * sizeof(T) + (rows.order != nullptr ? 8.0 : 0.0));
+    const double of_row = sizeof(T) + (rows.order != nullptr ? 4.0 : 0.0);
+    return (derivatives ? 2 : 1) * of_row * rows.rows;
   }
   double operations() const { return 2.0 * rows.rows; }
 };

@@ -36,8 +36,9 @@ struct KernelBank {
 
 /// *value = the mean over pairs of environments, 0 where fewer than two count; derivatives[i] =
 /// d *value / d x_i. Distances and exponentials in T; the value is summed in f64, by chunks of rows
-/// in order, the gradient in T, by tiles in order. Bytes: 2 rows width sizeof(T), and the tiles
-/// again from the cache. Operations: rows^2 (3 width + 20 gammas), 6 width with derivatives.
+/// in order, the gradient in T, by tiles in order. Bytes: rows width sizeof(T), twice with
+/// derivatives, and the tiles again from the cache. Operations: rows^2 (3 width + 20 gammas), 6
+/// width with derivatives.
 template <class T>
 struct GaussianMmd {
   static constexpr std::string_view name = "gaussian_mmd";
@@ -55,7 +56,7 @@ struct GaussianMmd {
   static std::int64_t workspace(std::int64_t rows) {
     return 3 * rows + chunk_count(0, rows, kGrain);
   }
-  double bytes() const { return 2.0 * rows.rows * width * sizeof(T); }
+  double bytes() const { return (derivatives ? 2.0 : 1.0) * rows.rows * width * sizeof(T); }
   double operations() const {
     return 1.0 * rows.rows * rows.rows * ((derivatives ? 6.0 : 3.0) * width + 20.0 * bank.count);
   }

@@ -27,8 +27,9 @@ namespace cmir::kernels {
 
 /// *value = the estimate; dx and dy = its derivatives. Distances and exponentials in T; sums of the
 /// kernels and the value in f64, by chunks of rows in order, the gradients in T, by tiles in order.
-/// Bytes: 2 rows (x_width + y_width) sizeof(T), and the tiles again from the cache. Operations:
-/// rows^2 (6 (x_width + y_width) + 80), 9 widths with derivatives.
+/// Bytes: 2 rows (x_width + y_width) sizeof(T), since L' is known only after a walk over all, 3
+/// with derivatives, and the tiles again from the cache. Operations: rows^2 (6 (x_width + y_width)
+/// + 80), 9 widths with derivatives.
 template <class T>
 struct Hsic {
   static constexpr std::string_view name = "hsic";
@@ -47,7 +48,9 @@ struct Hsic {
   static std::int64_t workspace(std::int64_t rows) {
     return 2 * rows + 2 + chunk_count(0, rows, kGrain);
   }
-  double bytes() const { return 2.0 * rows * static_cast<double>(x_width + y_width) * sizeof(T); }
+  double bytes() const {
+    return 1.0 * rows * (x_width * (dx ? 3 : 2) + y_width * (dy ? 3 : 2)) * sizeof(T);
+  }
   double operations() const {
     return 1.0 * rows * rows * (6.0 * static_cast<double>(x_width + y_width) + 80) +
            3.0 * rows * rows * static_cast<double>((dx ? x_width : 0) + (dy ? y_width : 0));

@@ -21,9 +21,9 @@ namespace cmir::kernels {
 ///   binary_logistic   f ((1 - t) s(f) - w t s(-f)),
 ///                     derivative (1 - t) s(f) - w t s(-f) + f s(f) s(-f) (1 - t + w t)
 /// No finite f overflows exp. NaN gives NaN. The target may be of fewer rows: that of clean samples
-/// serves all blocks of variants. Bytes: 3 rows width + rows elements. Operations: 6 (squared,
-/// absolute) or about 40 (binary_logistic) per element. Deterministic: a row's bits do not depend
-/// on the others.
+/// serves all blocks of variants. Bytes: 3 rows width + rows elements, 2 rows width + rows without
+/// derivatives. Operations: 6 (squared, absolute) or about 40 (binary_logistic) per element.
+/// Deterministic: a row's bits do not depend on the others.
 template <class T>
 struct PointwiseSlope {
   static constexpr std::string_view name = "pointwise_slope";
@@ -37,7 +37,7 @@ struct PointwiseSlope {
   std::int64_t target_rows;  // >= 1 where rows > 0
   std::int64_t width;
 
-  double bytes() const { return (3.0 * width + 1) * rows * sizeof(T); }
+  double bytes() const { return ((derivatives ? 3.0 : 2.0) * width + 1) * rows * sizeof(T); }
   double operations() const {
     return (kind == PointwiseLossKind::binary_logistic ? 40.0 : 6.0) * rows * width;
   }
@@ -48,7 +48,8 @@ struct PointwiseSlope {
 /// y]. Neither changes when the logits are shifted, so u = z - max z takes their place: then sum_c
 /// p_c u_c is at most the number of classes / e, however large the logits are, and nothing large
 /// cancels. 1 - p_y is the sum of the other classes. Class indices must have been checked; logits
-/// must be finite, and so must their differences. Bytes: 2 rows width + 2 rows elements.
+/// must be finite, and so must their differences. Bytes: 2 rows width + 2 rows elements (rows
+/// width without derivatives; a row is read three times, but from the cache).
 /// Operations: about 50 per logit. Deterministic: a row's bits do not depend on the others.
 template <class T>
 struct CrossEntropySlope {
@@ -61,7 +62,7 @@ struct CrossEntropySlope {
   std::int64_t class_rows;      // >= 1 where rows > 0
   std::int64_t width;
 
-  double bytes() const { return (2.0 * width + 2) * rows * sizeof(T); }
+  double bytes() const { return ((derivatives ? 2.0 : 1.0) * width + 2) * rows * sizeof(T); }
   double operations() const { return 50.0 * rows * width; }
 };
 

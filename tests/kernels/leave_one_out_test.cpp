@@ -54,10 +54,9 @@ struct Gaussians {
   }
 
   void forward() {
-    Guarded<double> partial(GaussianScoresForward<T>::workspace(rows, width));
-    run(test_device(), GaussianScoresForward<T>{mu.data() + shift, logvar.data() + shift,
-                                                y.data() + shift, rows, width, partial.data(),
-                                                means.data(), a.data(), b.data(), own.data()});
+    run(test_device(),
+        GaussianScoresForward<T>{mu.data() + shift, logvar.data() + shift, y.data() + shift, rows,
+                                 width, means.data(), a.data(), b.data(), own.data()});
   }
   void backward(T* da, T* db) {
     run(test_device(),
@@ -98,7 +97,7 @@ struct Gaussians {
 };
 
 const std::vector<std::pair<std::int64_t, std::int64_t>> kShapes = {
-    {1, 1}, {2, 3}, {5, 2}, {7, 33}, {65, 4}, {31, 130}, {129, 9}, {3, 1028}};
+    {1, 1}, {2, 3}, {5, 2}, {7, 33}, {65, 4}, {31, 130}, {129, 9}, {3, 1028}, {521, 6}};
 
 template <class T>
 void check_scores(std::int64_t rows, std::int64_t width, std::int64_t shift, double mean = 0,
@@ -134,7 +133,36 @@ TYPED_TEST(LeaveOneOutTest, GaussianScoresAreTheProductsOfTheirFactors) {
 TYPED_TEST(LeaveOneOutTest, ACommonMeanDoesNotReachTheScores) {
   using T = TypeParam;
   constexpr double mean = 1e4, factor = std::is_same_v<T, double> ? 2 * mean : 2;
-  for_each_variant<T>([] { check_scores<T>(33, 5, 0, mean, factor); });
+  for_each_variant<T>([] {
+    check_scores<T>(33, 5, 0, mean, factor);
+    check_scores<T>(777, 3, 0, mean, factor);
+  });
+}
+
+/// Beyond 256 rows some tell the means, spread over all: so the means are those of all within what
+/// so many say, also where the rows come sorted, and one read of y and logvar is counted.
+TYPED_TEST(LeaveOneOutTest, RowsSpreadOverAllTellTheMeans) {
+  using T = TypeParam;
+  for_each_variant<T>([] {
+    constexpr std::int64_t rows = 2000, width = 3;
+    Gaussians<T> in(rows, width, 0);
+    for (std::int64_t i = 0; i < rows * width; ++i) {  // from -100 to 100, variances from 1 to e^2
+      const double place = static_cast<double>(i / width) / static_cast<double>(rows);
+      in.y[i] = static_cast<T>(200 * place - 100);
+      in.logvar[i] = static_cast<T>(2 * place);
+    }
+    in.forward();
+    for (std::int64_t k = 0; k < width; ++k) {
+      EXPECT_NEAR(in.means[k], 0, 1) << "column " << k;
+      EXPECT_NEAR(in.means[width + k], (std::exp(2.0) - 1) / 2, 0.1) << "column " << k;
+    }
+    GaussianScoresForward<T> args{};
+    args.rows = rows;
+    args.width = width;
+    EXPECT_EQ(args.bytes(),
+              sizeof(T) * (rows * (3 * width + 2 * gaussian_score_depth(width)) + 2 * 256 * width) +
+                  8 * rows);
+  });
 }
 
 /// Any weights of the pairs whose rows sum to 0 with the factor of own_i, as they must.
