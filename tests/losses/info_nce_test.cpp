@@ -234,19 +234,6 @@ TEST(InfoNceGraph, ReplaysWithTheValuesOfThen) {
   }
 }
 
-/// Beside inputs, gradients and the unit rows.
-TEST(InfoNceMemory, NeverHoldsAllScores) {
-  const std::int64_t n = 3000, d = 4;
-  const Tensor a = tensor<float>(normals(n * d, 1), {n, d}),
-               b = tensor<float>(normals(n * d, 2), {n, d});
-  cpu_allocator().reset_peak();
-  const auto before = cpu_allocator().stats().live;
-  Variable x(a, true), y(b, true);
-  backward(info_nce(x, y));
-  const auto most = cpu_allocator().stats().peak - before;
-  EXPECT_LT(most, n * n * sizeof(float) / 10);
-}
-
 Tensor rounded_to_bf16(const Tensor& x) {
   Tensor out = x.clone();
   for (float& value : out.mutable_span<float>()) value = static_cast<float>(BFloat16(value));

@@ -33,7 +33,7 @@ inline Evaluated evaluate(const std::vector<Tensor>& inputs,
   for (const Tensor& input : inputs) variables.emplace_back(input, true);
   const Variable value = loss(variables);
   EXPECT_EQ(value.shape(), Shape{});
-  backward(value, {.seed = Tensor::scalar(kCotangent, value.dtype())});
+  backward(value, {.seed = Tensor::scalar(kCotangent, value.dtype()).to(value.device())});
   Evaluated out{value.value().item(), {}};
   for (const Variable& variable : variables) {
     out.gradients.push_back(variable.gradient().defined() ? variable.gradient().to_vector()
