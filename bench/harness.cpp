@@ -229,8 +229,9 @@ bool has_kernel(const std::string& name, Device device) {
   return false;
 }
 
-/// A peer that is called "X@cuda" runs on a GPU, any other on the CPU.
+/// A peer that is called "X@cuda" runs on a GPU, "X@simt" on the host model, any other on the CPU.
 bool is_for(const Entry& entry, Device device) {
+  if (entry.peer.ends_with("@simt")) return device.type == DeviceType::simt;
   if (entry.peer.ends_with("@cuda")) return device.type == DeviceType::cuda;
   if (!entry.peer.empty()) return device.is_cpu();
   return !entry.is_kernel || has_kernel(entry.kernel, device);
@@ -267,6 +268,11 @@ bool is_reference() { return place_under_way.reference; }
 void fail(benchmark::State& state, const std::string& message) {
   failed = true;
   state.SkipWithError(message.c_str());
+}
+
+void leave_out(benchmark::State& state, const std::string& why) {
+  state.SetLabel("not run: " + why);
+  for (auto _ : state) state.SetIterationTime(0);
 }
 
 void hand_over(const benchmark::State& state, const std::function<NamedTensors()>& tensors) {
@@ -328,7 +334,7 @@ void time_calls(benchmark::State& state, const std::function<void()>& call, cons
     }
   }
   if (cost.bytes <= 0 && cost.operations <= 0) return;
-  state.counters["GB"] = benchmark::Counter(cost.bytes * 1e-9, rate);
+  if (cost.bytes > 0) state.counters["GB"] = benchmark::Counter(cost.bytes * 1e-9, rate);
   state.counters["Gflop"] = benchmark::Counter(cost.operations * 1e-9, rate);
 }
 

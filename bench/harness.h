@@ -35,6 +35,9 @@ Device device();
 /// Ends the benchmark with an error, and the program with a failure.
 void fail(benchmark::State& state, const std::string& message);
 
+/// Ends the benchmark without a time, which is no failure: its row is labelled "not run: " and why.
+void leave_out(benchmark::State& state, const std::string& why);
+
 /// Values on the host and, while the benchmark's device is another, a copy there.
 template <class T>
 class Array {

@@ -8,7 +8,7 @@ torch_eager@cuda, torch_compiled@cuda, torch_graph@cuda, the expression captured
 torch_efficient@cuda, torch_cudnn@cuda and torch_math@cuda, those of its backends that take the case. Attention of samples that vary in length
 ("varied") is padded, with a mask of the keys, but for torch_jagged (nested tensors) and torch_varlen@cuda (torch.nn.attention.varlen). On a GPU conv1d is cuDNN's, whose
 algorithm is measured before, and products are cuBLAS's, in f32 without TF32. A case whose results differ is an error and is not timed; the
-exit status is then 1. Threads: as the programs', CMIR_THREADS or all.
+exit status is then 1. One that does not fit in memory is a row without a time, labelled "not run: ...". Threads: as the programs', CMIR_THREADS or all.
 """
 import argparse
 import contextlib
@@ -37,6 +37,10 @@ import train_step  # noqa: E402
 
 TOLERANCES = {"<f32>": 2e-4, "<bf16>": 2e-2}  # of the largest element
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "math": SDPBackend.MATH}
+
+
+class LeftOut(Exception):
+    """A case that is not run, and why: its row has no time and says so."""
 
 
 def masked(t, s):
@@ -225,6 +229,41 @@ def adamw(t, s):
     return step
 
 
+def available_bytes(device):
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return 1024 * int(re.search(r"MemAvailable: *(\d+)", pathlib.Path("/proc/meminfo").read_text())[1])
+
+
+MATRICES = 7  # [N, N] in f32 that an eager InfoNCE holds at its most: scores, log-softmax of rows and of columns, and their gradients
+TEMPERATURE = 0.07  # of info_nce_loss_bench
+
+
+def info_nce(symmetric, dtype):
+    """Loss and both gradients by cross-entropy over the scores of all pairs, whose factors are rounded to dtype."""
+    def make(t, s):
+        a, b = (matrix(t, name, s["N"]).requires_grad_() for name in ("a", "b"))
+        needed = 4 * MATRICES * s["N"] ** 2
+        if needed > available_bytes(a.device):
+            raise LeftOut(f"its matrices need {needed / 1e9:.0f} GB, {available_bytes(a.device) / 1e9:.0f} are available")
+        targets = torch.arange(s["N"], device=a.device)
+
+        def loss_of(a, b):
+            scores = (a.to(dtype) @ b.to(dtype).t()).float() / TEMPERATURE
+            loss = F.cross_entropy(scores, targets)
+            return 0.5 * (loss + F.cross_entropy(scores.t(), targets)) if symmetric else loss
+
+        def step_with(loss_function):
+            def step():
+                loss = loss_function(a, b)
+                return (loss, *torch.autograd.grad(loss, (a, b)))
+            return step
+        step = step_with(loss_of)
+        step.compiled = lambda: step_with(torch.compile(loss_of))
+        return step
+    return make
+
+
 def in_kernels_order(name, results, tensors):
     """Those of conv1d [samples, length, width]; of attention packed, dkey beside dvalue."""
     if name.startswith(("conv1d_forward", "conv1d_backward_input")):
@@ -265,8 +304,13 @@ KERNELS = {
     "conv1d_backward_input<f32>": ("conv1d", conv1d_backward_input),
     "conv1d_backward_weight<f32>": ("conv1d", conv1d_backward_weight),
     "adamw_step<f32>": ("adamw", adamw),
+    "info_nce_loss<f32>/symmetric": ("info_nce_loss", info_nce(True, torch.float32)),
+    "info_nce_loss<f32>/one_way": ("info_nce_loss", info_nce(False, torch.float32)),
+    "info_nce_loss<bf16>/symmetric": ("info_nce_loss", info_nce(True, torch.bfloat16)),
+    "info_nce_loss<bf16>/one_way": ("info_nce_loss", info_nce(False, torch.bfloat16)),
 }
-BACKWARD_BY_AUTOGRAD = ("attention_backward", "adamw")  # no plain function that could be compiled or captured
+NOT_PLAIN = ("attention_backward", "adamw")  # no function that could be compiled or captured
+BY_AUTOGRAD = ("attention_backward", "info_nce_loss")
 
 
 def exported(options, device, folder):
@@ -341,10 +385,10 @@ def ways(name, make, device, compiled):
     yield "torch_eager" + suffix, call
     if name.startswith("attention"):
         yield from ways_of_attention(name, make, device, suffix)
-    if name.startswith(BACKWARD_BY_AUTOGRAD):
+    if name.startswith(NOT_PLAIN):
         return
     if compiled:
-        yield "torch_compiled" + suffix, torch.compile(call)
+        yield "torch_compiled" + suffix, call.compiled() if hasattr(call, "compiled") else torch.compile(call)
     if device == "cuda":
         yield "torch_graph" + suffix, captured(call)
 
@@ -367,24 +411,39 @@ def seconds_of(call, budget, device):
         batch = min(2 * batch, 1000)
 
 
+def timed(entry_of, kernel, function, tensors, expected, device, options):
+    """One entry a repetition; or one that says that the results differ."""
+    worst = difference(kernel, in_kernels_order(kernel, function(), tensors), expected)
+    if not worst <= next(allowed for dtype, allowed in TOLERANCES.items() if dtype in kernel):
+        yield entry_of(error_occurred=True, error_message=f"PyTorch's result differs by {worst:.1e}")
+        return
+    for repetition in range(options.repetitions):
+        seconds, count = seconds_of(function, options.seconds, device)
+        yield entry_of(repetition_index=repetition, iterations=count, real_time=1e6 * seconds, cpu_time=1e6 * seconds, time_unit="us")
+
+
 def entries(kernel, sizes, file, device, options):
     """Google Benchmark's entries for one case."""
     values = {name: int(value) for name, value in (part.split(":") for part in sizes.split("/"))}
     form = "".join("/" + part for part in kernel.split("/")[1:])
     tensors = {name: tensor.to(device) for name, tensor in load_file(file).items()}
     expected = [tensors[name].cpu() for name in tensors_in_order(tensors)]
-    with torch.no_grad() if "attention_backward" not in kernel else torch.enable_grad():
-        for place, function in ways(kernel, lambda expression=KERNELS[kernel][1]: expression(tensors, values), device, options.compile):
-            name = f"{kernel.split('/')[0]}/{place}{form}/{sizes}/real_time"
-            entry = {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions}
-            worst = difference(kernel, in_kernels_order(kernel, function(), tensors), expected)
-            if not worst <= next(allowed for dtype, allowed in TOLERANCES.items() if dtype in kernel):
-                yield {**entry, "error_occurred": True, "error_message": f"PyTorch's result differs by {worst:.1e}"}
-                continue
-            for repetition in range(options.repetitions):
-                seconds, count = seconds_of(function, options.seconds, device)
-                yield {**entry, "repetition_index": repetition, "iterations": count, "real_time": 1e6 * seconds,
-                       "cpu_time": 1e6 * seconds, "time_unit": "us"}
+    place = "torch_eager" + "@cuda" * (device == "cuda")
+
+    def entry_of(**more):
+        name = f"{kernel.split('/')[0]}/{place}{form}/{sizes}/real_time"
+        return {"name": name, "run_name": name, "run_type": "iteration", "repetitions": options.repetitions, **more}
+
+    def left_out(why):
+        return entry_of(repetition_index=0, iterations=0, real_time=0, cpu_time=0, time_unit="us", label=f"not run: {why}")
+    try:
+        with torch.enable_grad() if kernel.startswith(BY_AUTOGRAD) else torch.no_grad():
+            for place, function in ways(kernel, lambda expression=KERNELS[kernel][1]: expression(tensors, values), device, options.compile):
+                yield from timed(entry_of, kernel, function, tensors, expected, device, options)
+    except LeftOut as why:
+        yield left_out(why)
+    except torch.OutOfMemoryError:
+        yield left_out("no memory for its matrices")
 
 
 def step_entries(options):
@@ -412,7 +471,7 @@ def step_entries(options):
 
 def tensors_in_order(tensors):
     """Names of the results in the order of the expression's: PyTorch's own order of gradients."""
-    order = ["out." + name for name in ("y", "values", "derivatives", "dx", "dquery", "dkey_value", "dtable", "dgamma", "dbeta", "dweight", "dbias")]
+    order = ["out." + name for name in ("y", "value", "values", "da", "db", "derivatives", "dx", "dquery", "dkey_value", "dtable", "dgamma", "dbeta", "dweight", "dbias")]
     names = [name for name in tensors if name.startswith("out.")]
     return sorted(names, key=lambda n: order.index(n) if n in order else len(order) + int(n.rsplit(".", 1)[1]))
 

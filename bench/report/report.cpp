@@ -23,7 +23,7 @@ std::vector<Row> rows_of(const std::vector<Case>& cases, const Ceilings& cpu, co
     const Ceilings& ceilings = is_on_gpu(c.place) ? gpu : cpu;
     Row row{c, kNone, share_of(c, ceilings), {}, {}};
     for (const Case* other : by_problem[c.problem()]) {
-      if (other->seconds.empty()) continue;
+      if (other->seconds.empty() && other->left_out.empty()) continue;
       if (other->place == c.place + "_cold") {
         row.cold_seconds = other->median();
         row.cold_share = share_of(*other, ceilings);
@@ -60,7 +60,8 @@ std::string name_of(const Case& c) {
 std::string peers_text(const std::vector<PeerTime>& peers) {
   std::string text;
   for (const PeerTime& peer : peers)
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", peer.name, digits(peer.ratio));
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", peer.name,
+                        std::isnan(peer.ratio) ? "not run" : digits(peer.ratio));
   return text;
 }
 

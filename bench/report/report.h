@@ -14,7 +14,7 @@ namespace cmir::bench {
 
 struct PeerTime {
   std::string name;
-  double ratio;  ///< its time over ours: above 1, ours is faster
+  double ratio;  ///< its time over ours: above 1, ours is faster; NaN: it was left out
 };
 
 /// A case of ours, with its cold twin and its peers.

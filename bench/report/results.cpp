@@ -84,9 +84,21 @@ double seconds_per_unit(const Json& entry) {
   return unit == "s" ? 1 : unit == "ms" ? 1e-3 : unit == "us" ? 1e-6 : 1e-9;
 }
 
+/// Of a row without a time, which is no failure (bench/harness.h, leave_out).
+constexpr std::string_view kNotRun = "not run: ";
+bool is_left_out(const Json& entry) {
+  const auto label = entry.find("label");
+  return label != entry.end() && label->is_string() &&
+         label->get<std::string>().starts_with(kNotRun);
+}
+
 void add_entry(Case& c, const Json& entry) {
   if (entry.value("error_occurred", false)) {
     c.error = entry.value("error_message", "failed");
+    return;
+  }
+  if (is_left_out(entry)) {
+    c.left_out = entry["label"].get<std::string>().substr(kNotRun.size());
     return;
   }
   const double seconds = number(entry, "real_time") * seconds_per_unit(entry);
@@ -207,7 +219,8 @@ Results read_results(const std::string& path) {
                  "a benchmark has no name");
     if (!is_measurement(entry)) continue;
     const std::string name = entry["name"];
-    require_that(entry.value("error_occurred", false) || number(entry, "real_time") > 0,
+    require_that(entry.value("error_occurred", false) || is_left_out(entry) ||
+                     number(entry, "real_time") > 0,
                  fmt::format("'{}' has no \"real_time\" above 0", name));
     results.benchmarks.push_back(entry);
   }

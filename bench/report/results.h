@@ -22,7 +22,8 @@ struct Case {
   double bytes = 0, operations = 0;  ///< of a call; 0 where it does not count them
   double peak_megabytes = 0;         ///< 0 where it does not say
   double graph_seconds = 0;          ///< of a call in a replayed CUDA graph, or 0
-  std::string error;                 ///< why it was not measured
+  std::string error;                 ///< why it was not measured, which is a failure
+  std::string left_out;              ///< why it was not run, which is none
 
   double median() const;
   /// NaN if it has none of that name.

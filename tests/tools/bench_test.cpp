@@ -360,6 +360,18 @@ TEST_F(Bench, AWrongResultFails) {
   EXPECT_THAT(finished.err, HasSubstr("axpy<f32>/cpu/count:8: element 3 is 7"));
 }
 
+/// A peer for which there is no memory: no failure, and the row says so.
+TEST_F(Bench, WhatIsLeftOutIsNamedAndNoFailure) {
+  const std::string left_out =
+      R"({"name": "axpy<f32>/torch_eager/count:8/real_time", "run_type": "iteration", )"
+      R"("real_time": 0, "time_unit": "us", "label": "not run: its matrices need 412 GB"})";
+  write_program("p", "axpy", {entry("axpy<f32>/cpu/count:8", 100), left_out});
+  const test::Finished finished = run({"bench", "--programs", "p", "--out", "o"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.err;
+  EXPECT_THAT(finished.out, HasSubstr("torch_eager not run"));
+  EXPECT_EQ(run({"bench", "--programs", "p", "--compare", "o", "--out", "again"}).exit_code, 0);
+}
+
 TEST_F(Bench, AProgramThatCrashesFails) {
   write_program("p", "axpy", {entry("axpy<f32>/cpu/count:8", 100)}, "kill -SEGV $$");
   const test::Finished finished = run({"bench", "--programs", "p", "--out", "o"});

@@ -1,0 +1,2 @@
+// The same for the host model, so that it runs without a GPU.
+#include "bench/cuda/materialised.cu"
