@@ -116,7 +116,7 @@ void TraceScope::enter(Trace& trace, const char* thread, int number) {
 }
 
 std::int64_t TraceSpan::now() const { return buffer_->trace().now(); }
-void TraceSpan::note() const { buffer_->add({name_, kind_, begin_, now(), cost_}); }
+void TraceSpan::note() const { buffer_->add({name_, kind_, begin_, now(), cost_, -1}); }
 
 TracedKernel::TracedKernel(Device device, const char* name, const TraceCost& cost)
     : span_(device.type == DeviceType::cuda ? TraceKind::launch : TraceKind::kernel, name, cost),
@@ -140,7 +140,7 @@ void TraceStep::end_phase() {
   TraceBuffer& buffer = *detail::trace_buffer;
   if (buffer.trace().kernel_times_) buffer.trace().kernel_times_->collect();
   const std::int64_t now = buffer.trace().now();
-  buffer.add({phase_, TraceKind::phase, phase_begin_, now});
+  buffer.add({phase_, TraceKind::phase, phase_begin_, now, kNoTraceCost, -1});
   phase_begin_ = now;
 }
 
@@ -153,6 +153,7 @@ TraceStep::~TraceStep() {
                                           .kind = TraceKind::step,
                                           .begin = begin_,
                                           .end = phase_begin_,
+                                          .cost = kNoTraceCost,
                                           .number = number_});
 }
 

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "core/trace_span.h"
@@ -22,9 +23,11 @@ struct TraceEvent {
   const char* name;  ///< lives as long as the program
   TraceKind kind;
   std::int64_t begin, end;
-  TraceCost cost = {};       ///< of a kernel
-  std::int64_t number = -1;  ///< of a step
+  TraceCost cost;       ///< of a kernel
+  std::int64_t number;  ///< of a step; -1: it is none
 };
+static_assert(std::is_trivially_default_constructible_v<TraceEvent>,
+              "a buffer of them is not to be written, and so mapped, before it is used");
 
 class Trace;
 

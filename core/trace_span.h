@@ -21,8 +21,9 @@ std::string_view name_of(TraceKind kind);
 
 /// What one call of a kernel moves and does, as its contract counts them; -1: not known.
 struct TraceCost {
-  std::int64_t bytes = -1, operations = -1;
+  std::int64_t bytes, operations;
 };
+inline constexpr TraceCost kNoTraceCost{-1, -1};
 
 namespace detail {
 /// Where this thread notes its spans; null: nowhere.
@@ -34,7 +35,7 @@ inline bool tracing() { return detail::trace_buffer != nullptr; }
 class TraceSpan {
  public:
   /// `name` must live as long as the program.
-  TraceSpan(TraceKind kind, const char* name, const TraceCost& cost = {})
+  TraceSpan(TraceKind kind, const char* name, const TraceCost& cost = kNoTraceCost)
       : buffer_(detail::trace_buffer), name_(name), kind_(kind), cost_(cost) {
     if (buffer_ != nullptr) [[unlikely]]
       begin_ = now();

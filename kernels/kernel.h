@@ -85,7 +85,7 @@ template <class Args, class... Work>
 [[gnu::noinline]] void run_traced(Device device, typename Variants<Args>::Function function,
                                   const Args& args, const Work&... work) {
   static const std::string name = registered_name<Args>();
-  TraceCost cost;
+  TraceCost cost = kNoTraceCost;
   if constexpr (sizeof...(Work) > 0 || requires { args.bytes(); }) {
     cost = {.bytes = static_cast<std::int64_t>(args.bytes(work...)),
             .operations = static_cast<std::int64_t>(args.operations(work...))};

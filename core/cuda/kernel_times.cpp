@@ -47,7 +47,7 @@ void KernelTimes::collect() noexcept {
       const Kernel& kernel = kernels_[i];
       kernel.end.synchronise();
       buffer_.add({kernel.name, TraceKind::kernel, time_of(kernel.begin), time_of(kernel.end),
-                   kernel.cost});
+                   kernel.cost, -1});
     }
     used_ = 0;
   });

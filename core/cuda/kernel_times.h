@@ -27,7 +27,7 @@ class KernelTimes {
   struct Kernel {
     Event begin{true}, end{true};
     const char* name = nullptr;
-    TraceCost cost;
+    TraceCost cost = kNoTraceCost;
   };
   /// Does `work`; after an Error of it nothing is done any more.
   template <class Work>
