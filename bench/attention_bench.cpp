@@ -71,8 +71,8 @@ struct Data {
                .most_queries = queries,
                .most_keys = keys,
                .scale = 1 / std::sqrt(static_cast<float>(width)),
-               .query_rows = samples * queries,
-               .key_rows = samples * keys};
+               .query_rows = query_offsets[samples],
+               .key_rows = key_offsets[samples]};
     workspace = Array<Sum>(
         std::max(attention_forward_workspace(forward()), attention_backward_workspace(backward())));
     work = AttentionWork::of(&query_offsets[0], &key_offsets[0], samples);

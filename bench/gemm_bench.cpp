@@ -124,8 +124,9 @@ struct Problem {
   bool is_right(benchmark::State& state) {
     Gemm<T> on_host = gemm;
     on_host.a = &a[0], on_host.b = &b[0];
-    const double rounded = gemm.tf32 ? 1e-3 : 2e-6;
-    return agree(state, c, naive(on_host), rounded * (10.0 + static_cast<double>(gemm.k)));
+    const auto depth = static_cast<double>(gemm.k);
+    const double bound = gemm.tf32 ? 5e-3 * std::sqrt(depth) : 2e-6 * (10.0 + depth);
+    return agree(state, c, naive(on_host), bound);
   }
 };
 

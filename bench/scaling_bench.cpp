@@ -1,8 +1,8 @@
 // How whole losses and layers, forward and backward, grow with each of their sizes: named sweeps
 // KERNEL/PLACE/over_SIZE/..., to which `cmir bench` fits exponents, on the CPU (over the number of
 // threads too) and on a GPU. Counter peak_MB: the largest memory in use above the inputs, of the
-// place's tensors. What they compute is compared elsewhere (losses_bench, info_nce_bench and the
-// tests); here every result must be finite.
+// place's tensors. What they compute is compared elsewhere (losses_bench, info_nce_loss_bench and
+// the tests); here every result must be finite.
 #include "autograd/attention.h"
 #include "autograd/linear.h"
 #include "bench/harness.h"

@@ -240,7 +240,7 @@ TEMPERATURE = 0.07  # of info_nce_loss_bench
 
 
 def info_nce(symmetric, dtype):
-    """Loss and both gradients by cross-entropy over the scores of all pairs, whose factors are rounded to dtype."""
+    """Loss and both gradients by cross-entropy over the scores of all pairs, whose factors, and so the scores, are rounded to dtype."""
     def make(t, s):
         a, b = (matrix(t, name, s["N"]).requires_grad_() for name in ("a", "b"))
         needed = 4 * MATRICES * s["N"] ** 2
@@ -373,7 +373,10 @@ def ways_of_attention(name, make, device, suffix):
             try:
                 call = make_call()
                 call()
-            except (RuntimeError, ValueError):  # it takes no such type, width or mask
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, ValueError) as why:  # it takes no such type, width or mask
+                print(f"{name}: torch_{place}{suffix} is left out: {str(why).splitlines()[0]}", file=sys.stderr)
                 continue
             yield f"torch_{place}{suffix}", call
 
@@ -442,8 +445,8 @@ def entries(kernel, sizes, file, device, options):
                 yield from timed(entry_of, kernel, function, tensors, expected, device, options)
     except LeftOut as why:
         yield left_out(why)
-    except torch.OutOfMemoryError:
-        yield left_out("no memory for its matrices")
+    except torch.OutOfMemoryError:  # which ends the case: what comes after needs no less
+        yield left_out("no memory for its matrices, nor for those of the ways after it")
 
 
 def step_entries(options):

@@ -96,7 +96,9 @@ struct AttentionForwardItem {
 /// CUDA kernel's maximum may be that of the keys so far, which moves such a rounding. tf32: factors
 /// may be rounded to TF32 on a GPU, with T = float.
 ///
-/// CPU: scores exist for kAttentionTile queries at a time. CUDA: one launch for all items; a warp
+/// CPU: scores exist for kAttentionTile queries at a time; bf16 samples with 32 queries or more on
+/// AMX where there is one: what is below 2^-126 is lost there (cpu/amx.h), and a task packs factors
+/// in memory of its own. CUDA: one launch for all items; a warp
 /// has the scores of 16 queries with 32 keys in its registers, exp is within 2^-22, no workspace is
 /// used, heads have up to kAttentionDeviceWidth features. Products are the tensor cores': f32 as
 /// three products of TF32 (cuda/tensor_tile.cuh). sm_90a: a second launch for the long samples

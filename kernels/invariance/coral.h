@@ -27,10 +27,11 @@ namespace cmir::kernels {
 /// f64, so that rows may lie far from the origin; products in T, as the BLAS adds (CUDA: over 32
 /// rows about their own mean in f32, merged in f64, so that no one row's distance costs anything);
 /// squares summed in f64, by chunks in order. Bytes: rows width sizeof(T) for the value, the one
-/// read of x, and 2 rows width with derivatives, which know G_e only after all of x was read: x
-/// once more, and they are written. The CPU's BLAS wants the centred rows in memory, which are
-/// written and then read in place of x. Besides, environments width^2 sizeof(T), two or four
-/// times. Operations: 2 rows width^2, 4 with derivatives, whatever E is.
+/// read of x (CUDA: one kernel, whose blocks read each element 2 ceil(width / 32) times, all but
+/// the first from the cache), and 2 rows width with derivatives, which know G_e only after all of x
+/// was read: x once more, and they are written. The CPU's BLAS wants the centred rows in memory,
+/// which are written and then read in place of x. Besides, environments width^2 sizeof(T), two or
+/// four times. Operations: 2 rows width^2, 4 with derivatives, whatever E is.
 template <class T>
 struct Coral {
   static constexpr std::string_view name = "coral";
