@@ -5,9 +5,9 @@
 // passes are threaded and vectorised too, which is why this file is compiled for this machine. On a
 // GPU `cublas@cuda`, fused by hand as well (cuda/materialised.cu), whose passes the host model runs
 // as `cublas@simt`. They are compared with ours before anything is timed, where there is memory for
-// both (on the CPU up to N = 8192); a row that was not says so. Counters: peak_MB, the largest
-// memory in use above the inputs; Gflop, a second, counting the products that ours (four)
-// or theirs (three) makes. PyTorch's times, on the same arrays: peers/torch_kernels.py.
+// both; a row that was not says so. Counters: peak_MB, the largest memory in use above the inputs;
+// Gflop, a second, counting the products that ours (four) or theirs (three) makes. PyTorch's times,
+// on the same arrays: peers/torch_kernels.py.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -261,9 +261,7 @@ void loss(benchmark::State& state, Form form, double products, bool symmetric,
   const std::size_t before = memory.stats().live;
   const Result result = form(p);
   const double peak = static_cast<double>(memory.stats().peak - before) / 1e6;
-  constexpr std::int64_t kMostCompared = 8192;  // on the CPU: a matrix of 256 MB
-  const std::optional<Result> other =
-      device().is_cpu() && n > kMostCompared ? std::nullopt : result_of(other_form(form), p);
+  const std::optional<Result> other = result_of(other_form(form), p);
   if (!other) state.SetLabel("not compared");
   const double apart = other ? difference(*other, result) : 0;
   if (!(apart <= (precision == Precision::bf16 ? 4e-2 : 1e-4)))
