@@ -11,6 +11,22 @@ using Head = AttentionHead<BFloat16>;
 template <class Team, bool kOfKeys>
 using Block = WarpgroupBlock<Team, AttentionBackward<BFloat16>, !kOfKeys>;
 
+/// `weights` become the products of the first own tile and step `step`; those of the second own
+/// tile and the next step are under way to `dlogits`.
+template <class Team>
+__device__ void start_products(const WarpgroupTiles<Team>& tiles, int step,
+                               typename Team::Scores& weights, typename Team::Scores& dlogits) {
+  tiles.wait(step);
+  wgmma_fence(weights[0]);
+  tiles.multiply_rows(0, step, weights[0]);
+  wgmma_commit();
+  tiles.wait(step + 1);
+  wgmma_fence(dlogits[0]);
+  tiles.multiply_rows(1, step + 1, dlogits[0]);
+  wgmma_commit();
+  wgmma_wait<1>(weights[0]);
+}
+
 /// dquery of a warp's 16 queries, from row `own` of the sample on. Own tiles: query, doutput.
 template <class Team>
 __device__ void find_dquery(const WarpgroupTiles<Team>& tiles, const Item& item, const Head& h,
@@ -24,15 +40,7 @@ __device__ void find_dquery(const WarpgroupTiles<Team>& tiles, const Item& item,
   mbarrier_wait(tiles.own_full, 0);
   for (int other = 0, step = 0; other < keys; other += Team::kOtherRows, step += 2) {
     typename Team::Scores weights, dlogits;
-    tiles.wait(step);
-    wgmma_fence(weights[0]);
-    tiles.multiply_rows(0, step, weights[0]);
-    wgmma_commit();
-    tiles.wait(step + 1);
-    wgmma_fence(dlogits[0]);
-    tiles.multiply_rows(1, step + 1, dlogits[0]);
-    wgmma_commit();
-    wgmma_wait<1>(weights[0]);
+    start_products(tiles, step, weights, dlogits);
     to_logits<false, false>(p, h, own, other, weights);
     to_probabilities(state_of, weights);
     const Mask mask(p, kept_of_tile<false, Team::kOtherRows / 8>(p, h, own, other));
@@ -65,15 +73,7 @@ __device__ void find_dkey_dvalue(const WarpgroupTiles<Team>& tiles, const Item& 
       return i < h.queries ? QueryState{states[2 * i], states[2 * i + 1]} : QueryState{};
     };
     typename Team::Scores weights, masked, dlogits;
-    tiles.wait(step);
-    wgmma_fence(weights[0]);
-    tiles.multiply_rows(0, step, weights[0]);
-    wgmma_commit();
-    tiles.wait(step + 1);
-    wgmma_fence(dlogits[0]);
-    tiles.multiply_rows(1, step + 1, dlogits[0]);
-    wgmma_commit();
-    wgmma_wait<1>(weights[0]);
+    start_products(tiles, step, weights, dlogits);
     to_logits<true, false>(p, h, own, other, weights);
     to_probabilities(state_of, weights);
     const Mask mask(p, kept_of_tile<true, Team::kOtherRows / 8>(p, h, own, other));
@@ -179,18 +179,7 @@ void launch_backward(const AttentionBackward<BFloat16>& a, const Maps& maps) {
 
 void backward_on_warpgroups(const AttentionBackward<BFloat16>& a) {
   Maps maps{};
-  bool any = false;
-  for (int i = 0; i < a.count; ++i) {
-    if (!on_warpgroups(a.items[i])) continue;
-    const auto& p = a.items[i].problem;
-    maps.of[i][0] = query_map(p);
-    maps.of[i][1] = key_map(p);
-    maps.of[i][2] = value_map(p);
-    maps.of[i][3] =
-        make_tensor_map(a.items[i].doutput, p.head_width, p.heads, p.query_rows, p.width());
-    any = true;
-  }
-  if (!any) return;
+  if (!make_maps(a, maps)) return;
   if (a.items[0].problem.head_width <= 64) return launch_backward<64>(a, maps);
   launch_backward<128>(a, maps);
 }

@@ -124,16 +124,7 @@ void launch_forward(const AttentionForward<BFloat16>& a, const Maps& maps) {
 
 void forward_on_warpgroups(const AttentionForward<BFloat16>& a) {
   Maps maps{};
-  bool any = false;
-  for (int i = 0; i < a.count; ++i) {
-    if (!on_warpgroups(a.items[i])) continue;
-    const auto& p = a.items[i].problem;
-    maps.of[i][0] = query_map(p);
-    maps.of[i][1] = key_map(p);
-    maps.of[i][2] = value_map(p);
-    any = true;
-  }
-  if (!any) return;
+  if (!make_maps(a, maps)) return;
   if (a.items[0].problem.head_width <= 64) return launch_forward<64>(a, maps);
   launch_forward<128>(a, maps);
 }

@@ -201,14 +201,25 @@ struct AttentionMaps {
   TensorMap of[kAttentionProblems][kMatrices];
 };
 
-inline TensorMap query_map(const AttentionProblem<BFloat16>& p) {
-  return make_tensor_map(p.query, p.head_width, p.heads, p.query_rows, p.query_stride);
-}
-inline TensorMap key_map(const AttentionProblem<BFloat16>& p) {
-  return make_tensor_map(p.key, p.head_width, p.heads, p.key_rows, p.key_stride);
-}
-inline TensorMap value_map(const AttentionProblem<BFloat16>& p) {
-  return make_tensor_map(p.value, p.head_width, p.heads, p.key_rows, p.value_stride);
+/// Those of the items that are done here: query, key, value and, in backward, doutput. False: none.
+template <int kMatrices, class Args>
+bool make_maps(const Args& a, AttentionMaps<kMatrices>& maps) {
+  bool any = false;
+  for (int i = 0; i < a.count; ++i) {
+    if (!on_warpgroups(a.items[i])) continue;
+    any = true;
+    const AttentionProblem<BFloat16>& p = a.items[i].problem;
+    const auto map_of = [&](const BFloat16* first, std::int64_t rows, std::int64_t stride) {
+      return make_tensor_map(first, p.head_width, p.heads, rows, stride);
+    };
+    maps.of[i][0] = map_of(p.query, p.query_rows, p.query_stride);
+    maps.of[i][1] = map_of(p.key, p.key_rows, p.key_stride);
+    maps.of[i][2] = map_of(p.value, p.key_rows, p.value_stride);
+    if constexpr (kMatrices > 3) {
+      maps.of[i][3] = map_of(a.items[i].doutput, p.query_rows, p.width());
+    }
+  }
+  return any;
 }
 
 /// The blocks of a launch over `rows_of(item)` rows of each item that is done here.
