@@ -43,9 +43,13 @@ struct AttentionTeam {
   static constexpr int kWidth = kWidth_, kWarps = kWarps_, kThreads = 32 * kWarps;
   static constexpr int kRows = 16 * kWarps, kStride = tile_stride<Element>(kWidth);
   static constexpr int kOtherRows = kOtherRows_, kOtherSize = kOtherRows * kStride;
-  /// Blocks of kAttentionThreads for which a multiprocessor's registers are to suffice.
-  static constexpr int kForwardBlocks = kWidth == 32 ? 4 : kWidth == 64 ? 3 : 2;
-  static constexpr int kBackwardBlocks = kWidth == 32 && sizeof(Element) == 2 ? 3 : 2;
+  /// Threads of a block, at most, and such blocks on a multiprocessor, at least.
+  template <int kOwnTiles>
+  static constexpr int kGroups = attention_groups(kWidth, kOwnTiles, sizeof(Element));
+  template <int kOwnTiles>
+  static constexpr int kMostThreads = kAttentionThreads*(kWarps == 4 ? kGroups<kOwnTiles> : 1);
+  template <int kOwnTiles>
+  static constexpr int kBlocks = kWarps == 4 ? 1 : kGroups<kOwnTiles>;
   using Scores = float[1][kOtherRows / 8][4];
   using Rows = float[1][kWidth / 8][4];  ///< a warp's rows of a result
 
@@ -59,7 +63,7 @@ struct AttentionTeam {
     if constexpr (kWarps == 1) {
       __syncwarp();
     } else {
-      __syncthreads();  // the team is the block
+      named_barrier(1 + in_block(), kThreads);  // a block's teams have walks of different lengths
     }
   }
 };

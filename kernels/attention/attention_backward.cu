@@ -28,7 +28,7 @@ __device__ void find_dlogits(const AttentionProblem<typename Team::Element>& p,
 }
 
 template <class Team>
-__global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
+__global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template kBlocks<2>)
     attention_dquery_kernel(const __grid_constant__ AttentionBackward<typename Team::Element> a,
                             const __grid_constant__ AttentionTeams teams) {
   using T = typename Team::Element;
@@ -90,7 +90,7 @@ __device__ void load_states(const SharedPointer<typename Team::Element>& tile, c
 
 /// The other side is the queries.
 template <class Team>
-__global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
+__global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template kBlocks<2>)
     attention_dkey_dvalue_kernel(
         const __grid_constant__ AttentionBackward<typename Team::Element> a,
         const __grid_constant__ AttentionTeams teams) {
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
 
 /// A team has some queries and a tile of keys of a head, and walks over the samples.
 template <class Team>
-__global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
+__global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template kBlocks<2>)
     attention_dbias_kernel(const __grid_constant__ AttentionBackward<typename Team::Element> a,
                            const __grid_constant__ AttentionTeams teams) {
   using T = typename Team::Element;
@@ -165,7 +165,8 @@ __global__ void __launch_bounds__(kAttentionThreads, Team::kBackwardBlocks)
   const int across = static_cast<int>((p.bias_keys + Team::kOtherRows - 1) / Team::kOtherRows);
   const int begin = task.tile / across * Team::kRows, own = begin + Team::warp_row();
   const int other = task.tile % across * Team::kOtherRows;
-  const auto query = memory, doutput = query + Team::kRows * Team::kStride;
+  const auto query = memory + Team::in_block() * teams.elements;
+  const auto doutput = query + Team::kRows * Team::kStride;
   const auto key = doutput + Team::kRows * Team::kStride;
   typename Team::Scores sums = {};
   for (task.sample = 0; task.sample < p.samples; ++task.sample) {
@@ -229,7 +230,7 @@ template <class T>
 void backward_bias(const AttentionBackward<T>& a) {
   // Always whole teams, and one slot.
   const AttentionLaunch shape =
-      attention_launch(a.items[0].problem.head_width, 16 * kAttentionThreads / 32, 0, 2, sizeof(T));
+      attention_launch(a.items[0].problem.head_width, kAttentionThreads / 2, 0, 2, sizeof(T));
   const AttentionTeams teams = number_teams(
       a, shape,
       [&](const auto& item) {

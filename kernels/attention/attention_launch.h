@@ -7,7 +7,7 @@
 
 namespace cmir::kernels {
 
-/// Threads of a block, at most.
+/// Threads of a team of four warps, and of a block of teams of one.
 inline constexpr int kAttentionThreads = 128;
 /// What a block may have of shared memory on every GPU from sm_80 on (least on sm_86, 89 and 120).
 inline constexpr std::size_t kAttentionSharedBytes = 99 << 10;
@@ -22,17 +22,20 @@ constexpr int attention_other_rows(int width, int own_tiles, std::size_t element
   return width == 128 && own_tiles == 2 && element_bytes == 4 ? 16 : 32;
 }
 
+/// Groups of kAttentionThreads for which a multiprocessor's registers suffice.
+constexpr int attention_groups(int width, int own_tiles, std::size_t element_bytes) {
+  if (own_tiles == 1) return width == 32 ? 4 : width == 64 ? 3 : 2;
+  return width == 32 && element_bytes == 2 ? 3 : 2;
+}
+
 /// A team of 1 or 4 warps owns 16 rows (of queries or of keys) a warp of one head of one sample. It
 /// keeps `own_tiles` tiles of them in shared memory and walks over the other side's rows, of which
 /// it holds two tiles, in two slots where there is more than one step to the walk: the next tiles
 /// come while these are used.
 struct AttentionLaunch {
-  int width;  ///< of the tiles: the head's, padded to 32, 64 or 128
-  /// 1 where every sample is short, so that no warp is without rows, and as many as fit share a
-  /// block; else 4. Those of 33 to 64 rows fill a block each, of which registers and shared memory
-  /// let 2 to 4 (by width; forward) be on a multiprocessor.
-  int team_warps;
-  int block_teams;  ///< several only of one warp: then they need no barrier between them
+  int width;        ///< of the tiles: the head's, padded to 32, 64 or 128
+  int team_warps;   ///< 1 where every sample has up to 32 rows, so that no warp is without; else 4
+  int block_teams;  ///< several where a team has all rows of a head: up to 64
   int slots;        ///< 1 or 2
   int other_rows;
   std::size_t team_bytes;
@@ -55,9 +58,19 @@ inline AttentionLaunch attention_launch(std::int64_t head_width, std::int64_t ow
   const int rows = own_tiles * launch.team_rows() + launch.slots * 2 * launch.other_rows;
   launch.team_bytes = static_cast<std::size_t>(rows) *
                       (static_cast<std::size_t>(launch.width) * element_bytes + 16);
-  // Blocks of up to 48 KiB: four or more of them fit a multiprocessor of sm_90.
-  const auto fitting = static_cast<int>((std::size_t{48} << 10) / launch.team_bytes);
-  launch.block_teams = launch.team_warps == 4 ? 1 : std::clamp(fitting, 1, kAttentionThreads / 32);
+  const auto fitting = [&](std::size_t bytes) {
+    return static_cast<int>(bytes / launch.team_bytes);
+  };
+  if (launch.team_warps == 1) {
+    // Blocks of up to 48 KiB: four or more of them fit a multiprocessor of sm_90.
+    launch.block_teams = std::clamp(fitting(std::size_t{48} << 10), 1, kAttentionThreads / 32);
+  } else {
+    // So many that whole blocks take the registers.
+    const int groups = attention_groups(launch.width, own_tiles, element_bytes);
+    const int teams = groups == 3 ? 3 : 2;
+    const bool packed = own <= launch.team_rows() && teams <= fitting(kAttentionSharedBytes);
+    launch.block_teams = packed ? teams : 1;
+  }
   return launch;
 }
 

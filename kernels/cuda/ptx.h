@@ -1,6 +1,6 @@
 // One PTX instruction per function, each with a twin in kernels/simt/ptx.h that keeps the lane
 // layout. Names and layouts: PTX ISA, "Matrix multiply-accumulate operation using mma instruction",
-// "ldmatrix", "cp.async".
+// "ldmatrix", "cp.async", "barrier".
 //
 // All 32 lanes call an mma or ldmatrix together. With group = lane / 4 and pair = lane % 4:
 //
@@ -138,6 +138,12 @@ __device__ void cp_async_16(T* target, const T* source, int copied = 16) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)),
                "l"(source), "r"(copied)
                : "memory");
+}
+
+/// As __syncthreads, for `threads` of the block, whole warps: those that call with this id, 1
+/// to 15.
+__device__ inline void named_barrier(int id, int threads) {
+  asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 /// Closes the thread's group of copies.

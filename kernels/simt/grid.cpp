@@ -42,6 +42,13 @@ struct Thread {
   int predicate;        // at a barrier
   WarpArrival arrival;  // at a warp operation
   const void* event;    // at an event
+  std::uint64_t epoch;  // of its last named barrier
+};
+
+/// Who waits, and for how many.
+struct PartBarrier {
+  std::size_t threads;
+  std::vector<unsigned> waiting;
 };
 
 /// What the warp's lanes know of one another's accesses to shared memory.
@@ -68,7 +75,9 @@ struct Grid {
   unsigned at_barrier;
   BarrierResult barrier;
   std::uint64_t block = 0;
-  std::uint64_t epoch = 0;
+  std::uint64_t epochs = 0;  // so many of any thread
+  std::uint64_t epoch = 0;   // of what all threads have met at
+  std::array<PartBarrier, 16> named;
   std::exception_ptr error;  // the first fault
 };
 Grid grid;
@@ -258,7 +267,7 @@ void release_barrier() {
     grid.barrier.count += thread.predicate != 0;
     grid.barrier.all &= thread.predicate != 0;
   }
-  ++grid.epoch;
+  advance_epoch();
   grid.at_barrier = 0;
   for (unsigned t = 0; t < thread_count(); ++t) make_ready(t);
 }
@@ -341,7 +350,8 @@ void run_block(uint3 index) {
   grid.ready = {};
   grid.done = grid.at_barrier = 0;
   ++grid.block;
-  ++grid.epoch;
+  advance_epoch();
+  grid.named = {};
   const unsigned count = thread_count();
   for (unsigned t = 0; t < count; ++t) {
     grid.threads[t] = {};
@@ -387,7 +397,7 @@ void fault(const Location& where, const std::string& message) {
 
 unsigned thread_rank() { return grid.running; }
 std::uint64_t block_serial() { return grid.block; }
-std::uint64_t epoch() { return grid.epoch; }
+std::uint64_t epoch() { return std::max(grid.epoch, grid.threads[grid.running].epoch); }
 std::uint32_t warp_stamp() { return warp_of(grid.running).stamp; }
 bool lane_ordered(unsigned lane, std::uint32_t stamp) {
   const Warp& warp = warp_of(grid.running);
@@ -407,7 +417,27 @@ void wake_waiters(const void* event) {
   }
 }
 
-void advance_epoch() { ++grid.epoch; }
+void advance_epoch() { grid.epoch = ++grid.epochs; }
+
+void part_barrier(int id, int threads, Location where) {
+  if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0) {
+    fault(where, fmt::format("named_barrier {} for {} threads; needs 1 to 15, and whole warps", id,
+                             threads));
+  }
+  PartBarrier& barrier = grid.named[static_cast<std::size_t>(id)];
+  const auto expected = static_cast<std::size_t>(threads);
+  if (!barrier.waiting.empty() && barrier.threads != expected) {
+    fault(where, fmt::format("named_barrier {} is for {} threads here, and {} waits at it for {}",
+                             id, expected, describe(barrier.waiting[0], {}), barrier.threads));
+  }
+  barrier.threads = expected;
+  barrier.waiting.push_back(grid.running);
+  if (barrier.waiting.size() < expected) return wait_for_event(&barrier, "named_barrier", where);
+  ++grid.epochs;
+  for (const unsigned t : barrier.waiting) grid.threads[t].epoch = grid.epochs;
+  barrier.waiting.clear();
+  wake_waiters(&barrier);
+}
 
 BarrierResult block_barrier(const char* name, int predicate, Location where) {
   suspend_at(State::at_barrier, name, where);

@@ -57,7 +57,9 @@ std::string describe(unsigned thread, const Location& where);
 /// Index of the running thread in its block, x fastest, and of its block in the whole process.
 unsigned thread_rank();
 std::uint64_t block_serial();
-/// Rises with every barrier and every block: two accesses in different epochs are ordered.
+/// Rises with every barrier of the running thread, and with every block: two accesses in different
+/// epochs are ordered. (Not so those of threads that have met at different named barriers, of which
+/// the model does not see that they race.)
 std::uint64_t epoch();
 /// Operations that the running thread's warp has completed in this block.
 std::uint32_t warp_stamp();
@@ -70,6 +72,9 @@ struct BarrierResult {
   bool all = true;
 };
 BarrierResult block_barrier(const char* name, int predicate, Location where);
+
+/// Of `threads` threads, those that call with this id.
+void part_barrier(int id, int threads, Location where);
 
 /// Suspends the running thread until another one calls wake_waiters(event). It is a fault if no
 /// thread can.

@@ -172,6 +172,10 @@ void cp_async_16(const SharedPointer<T>& target, const std::type_identity_t<T>* 
   issue_async_copy({target.place().region, target.place().offset, where}, source, 16, copied);
 }
 
+inline void named_barrier(int id, int threads, Location where = Location::current()) {
+  part_barrier(id, threads, where);
+}
+
 inline void cp_async_commit() { commit_async_copies(); }
 template <int Keep>
 void cp_async_wait_group() {

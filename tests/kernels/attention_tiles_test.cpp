@@ -156,7 +156,8 @@ void expect_like_f64(const Case& c, double bound, bool tf32 = false) {
 }
 
 /// About the edges of 16 rows of a warp, 32 of the other side, 64 of a team; every width of a tile,
-/// rows that are aligned to 16 bytes, 4, or an element; warps alone, several to a block, and teams.
+/// rows that are aligned to 16 bytes, 4, or an element; warps alone, several to a block, and teams,
+/// alone and of several heads and samples to a block, with walks of different lengths.
 const std::vector<Case> kCases = {
     {{{.queries = {1, 31, 32, 33}, .keys = {32, 33, 1, 31}, .bias = true, .gap = 2}}, 2, 30},
     {{{.queries = {63, 64, 65}, .keys = {130, 1, 64}, .causal = true}}, 1, 64},
@@ -172,7 +173,13 @@ const std::vector<Case> kCases = {
       {.queries = {0}, .keys = {9}},
       {.queries = {7}, .keys = {0}, .bias = true}},
      2,
-     4}};
+     4},
+    {{{.queries = {50, 0, 64, 33}, .keys = {64, 7, 1, 50}, .dropout = 0.1F, .bias = true},
+      {.queries = {5}, .keys = {60}, .causal = true}},
+     3,
+     30},
+    {{{.queries = {64, 34}, .keys = {0, 63}, .causal = true, .bias = true}}, 3, 64},
+    {{{.queries = {40, 64, 1}, .keys = {64, 33, 50}}}, 1, 100}};
 
 /// kCases, and lengths of 1 to 130 at random.
 std::vector<Case> edges_and_random() {
@@ -200,21 +207,29 @@ TEST(AttentionTilesTest, Bf16IsWithin2em2) {
   });
 }
 
-/// Factors have 10 bits of mantissa.
-TEST(AttentionTilesTest, Tf32IsWithin2em3) {
+/// Factors have 10 bits of mantissa. A sample's only key has the most of it: the errors of all its
+/// queries, and a gradient of 0.
+TEST(AttentionTilesTest, Tf32IsWithin5em3) {
   for_each_cuda_device([] {
-    for (const Case& c : kCases) expect_like_f64<float>(c, 2e-3, true);
+    for (const Case& c : kCases) expect_like_f64<float>(c, 5e-3, true);
   });
 }
 
-TEST(AttentionTilesTest, ShortSequencesHaveAWarpAndLongOnesFour) {
+TEST(AttentionTilesTest, ShortSequencesShareABlock) {
   for (const std::int64_t width : {4, 30, 32, 64}) {
     for (const std::int64_t length : {1, 16, 32}) {
       const AttentionLaunch l = attention_launch(width, length, 500, 1, 2);
       EXPECT_EQ(l.team_warps, 1) << width << " " << length;
       EXPECT_GT(l.block_teams, 1) << width << " " << length;
     }
-    EXPECT_EQ(attention_launch(width, 33, 500, 1, 2).team_warps, 4);
+    for (const std::int64_t length : {33, 50, 64}) {
+      for (const int tiles : {1, 2}) {
+        const AttentionLaunch l = attention_launch(width, length, 500, tiles, 2);
+        EXPECT_EQ(l.team_warps, 4) << width << " " << length;
+        EXPECT_GT(l.block_teams, 1) << width << " " << length;
+      }
+    }
+    EXPECT_EQ(attention_launch(width, 65, 500, 1, 2).block_teams, 1);
   }
 }
 
@@ -227,7 +242,8 @@ TEST(AttentionTilesTest, ABlockFitsEveryGpu) {
             const AttentionLaunch l = attention_launch(width, own, other, tiles, bytes);
             EXPECT_GE(l.width, width);
             EXPECT_LE(l.shared_bytes(), kAttentionSharedBytes);
-            EXPECT_LE(l.threads(), kAttentionThreads);
+            const int groups = l.team_warps == 4 ? attention_groups(l.width, tiles, bytes) : 1;
+            EXPECT_LE(l.threads(), kAttentionThreads * groups);
             EXPECT_GE(l.block_teams, 1);
             EXPECT_EQ(l.slots, other > l.other_rows ? 2 : 1) << width << " " << own << " " << other;
           }

@@ -1,6 +1,7 @@
 // Barriers and warp operations: their results, and the faults in using them.
 #include <numeric>
 
+#include "kernels/cuda/ptx.h"
 #include "tests/simt/fault_test.h"
 
 namespace cmir::kernels::CMIR_DEVICE {
@@ -213,6 +214,55 @@ TEST(Barrier, MustBeReachedByAllThreads) {
     EXPECT_THAT(fault_message(two_barriers_kernel, {1, dim3(8, 2)}),
                 AllOf(StartsWith("two_barriers_kernel: block (0,0,0), thread ("),
                       HasSubstr("is not the barrier that all threads reach: thread (")));
+  });
+}
+
+/// Two teams of 64 threads pass a value on in turns, the second team twice as often. Racing: the
+/// first team's last turn has no barrier of its own.
+template <bool Racing>
+__global__ void teams_kernel(int* y) {
+  CMIR_SHARED(int, cells, [128]);
+  const int thread = static_cast<int>(threadIdx.x) % 64, team = static_cast<int>(threadIdx.x) / 64;
+  int value = thread;
+  for (int turn = 0; turn < 4 * (1 + team); ++turn) {
+    cells[64 * team + thread] = value;
+    if (!(Racing && team == 0 && turn == 3)) named_barrier(1 + team, 64);
+    value = cells[64 * team + (thread + 33) % 64];
+    named_barrier(1 + team, 64);
+  }
+  y[threadIdx.x] = value;
+}
+
+template <int Kind>
+__global__ void bad_team_kernel() {
+  const auto thread = static_cast<int>(threadIdx.x);
+  if constexpr (Kind == 0) named_barrier(0, 64);
+  if constexpr (Kind == 1) named_barrier(1, 33);
+  if constexpr (Kind == 2) named_barrier(1, thread < 32 ? 64 : 96);
+  if constexpr (Kind == 3) {
+    if (thread < 40) named_barrier(1, 64);
+  }
+}
+
+TEST(NamedBarrier, JoinsPartsOfABlock) {
+  const std::vector<int> y = expect_same_under_schedules([] {
+    std::vector<int> results(128);
+    launch(teams_kernel<false>, LaunchConfig{1, 128}, results.data());
+    return results;
+  });
+  for (int t = 0; t < 128; ++t) EXPECT_EQ(y[t], (t + 33 * (t < 64 ? 4 : 8)) % 64) << t;
+}
+
+TEST(NamedBarrier, FindsWhatIsWrong) {
+  under_every_schedule([] {
+    std::vector<int> y(128);
+    EXPECT_THAT(fault_message(teams_kernel<true>, {1, 128}, y.data()),
+                HasSubstr("race on shared memory 'cells'"));
+    EXPECT_THAT(fault_message(bad_team_kernel<0>, {1, 64}), HasSubstr("needs 1 to 15"));
+    EXPECT_THAT(fault_message(bad_team_kernel<1>, {1, 64}), HasSubstr("whole warps"));
+    EXPECT_THAT(fault_message(bad_team_kernel<2>, {1, 64}), HasSubstr("waits at it for"));
+    EXPECT_THAT(fault_message(bad_team_kernel<3>, {1, 64}),
+                HasSubstr("named_barrier is not reached by all threads"));
   });
 }
 
