@@ -43,13 +43,13 @@ struct AttentionTeam {
   static constexpr int kWidth = kWidth_, kWarps = kWarps_, kThreads = 32 * kWarps;
   static constexpr int kRows = 16 * kWarps, kStride = tile_stride<Element>(kWidth);
   static constexpr int kOtherRows = kOtherRows_, kOtherSize = kOtherRows * kStride;
+  static constexpr int kForwardGroups = attention_groups(kWidth, 1, sizeof(Element));
+  static constexpr int kBackwardGroups = attention_groups(kWidth, 2, sizeof(Element));
   /// Threads of a block, at most, and such blocks on a multiprocessor, at least.
-  template <int kOwnTiles>
-  static constexpr int kGroups = attention_groups(kWidth, kOwnTiles, sizeof(Element));
-  template <int kOwnTiles>
-  static constexpr int kMostThreads = kAttentionThreads*(kWarps == 4 ? kGroups<kOwnTiles> : 1);
-  template <int kOwnTiles>
-  static constexpr int kBlocks = kWarps == 4 ? 1 : kGroups<kOwnTiles>;
+  static constexpr int kForwardThreads = kAttentionThreads * (kWarps == 4 ? kForwardGroups : 1);
+  static constexpr int kForwardBlocks = kWarps == 4 ? 1 : kForwardGroups;
+  static constexpr int kBackwardThreads = kAttentionThreads * (kWarps == 4 ? kBackwardGroups : 1);
+  static constexpr int kBackwardBlocks = kWarps == 4 ? 1 : kBackwardGroups;
   using Scores = float[1][kOtherRows / 8][4];
   using Rows = float[1][kWidth / 8][4];  ///< a warp's rows of a result
 

@@ -28,7 +28,7 @@ __device__ void find_dlogits(const AttentionProblem<typename Team::Element>& p,
 }
 
 template <class Team>
-__global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template kBlocks<2>)
+__global__ void __launch_bounds__(Team::kBackwardThreads, Team::kBackwardBlocks)
     attention_dquery_kernel(const __grid_constant__ AttentionBackward<typename Team::Element> a,
                             const __grid_constant__ AttentionTeams teams) {
   using T = typename Team::Element;
@@ -90,7 +90,7 @@ __device__ void load_states(const SharedPointer<typename Team::Element>& tile, c
 
 /// The other side is the queries.
 template <class Team>
-__global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template kBlocks<2>)
+__global__ void __launch_bounds__(Team::kBackwardThreads, Team::kBackwardBlocks)
     attention_dkey_dvalue_kernel(
         const __grid_constant__ AttentionBackward<typename Team::Element> a,
         const __grid_constant__ AttentionTeams teams) {
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template
 
 /// A team has some queries and a tile of keys of a head, and walks over the samples.
 template <class Team>
-__global__ void __launch_bounds__(Team::template kMostThreads<2>, Team::template kBlocks<2>)
+__global__ void __launch_bounds__(Team::kBackwardThreads, Team::kBackwardBlocks)
     attention_dbias_kernel(const __grid_constant__ AttentionBackward<typename Team::Element> a,
                            const __grid_constant__ AttentionTeams teams) {
   using T = typename Team::Element;

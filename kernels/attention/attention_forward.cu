@@ -7,7 +7,7 @@ namespace cmir::kernels::CMIR_DEVICE {
 namespace {
 
 template <class Team>
-__global__ void __launch_bounds__(Team::template kMostThreads<1>, Team::template kBlocks<1>)
+__global__ void __launch_bounds__(Team::kForwardThreads, Team::kForwardBlocks)
     attention_forward_kernel(const __grid_constant__ AttentionForward<typename Team::Element> a,
                              const __grid_constant__ AttentionTeams teams) {
   using T = typename Team::Element;
