@@ -55,26 +55,74 @@ struct Problem {
   std::vector<std::int64_t> checked() const { return {0, n / 2, n - 1}; }
 };
 
+/// The sums of all pairs, both ways, and where they are kept.
+template <class T>
+struct Sums {
+  Array<float> diagonal, row_largest, column_largest, workspace;
+  Array<double> row_sum, column_sum, partial;
+
+  explicit Sums(std::int64_t n)
+      : diagonal(n),
+        row_largest(n),
+        column_largest(n),
+        workspace(PairSums<T>::workspace_size(n)),
+        row_sum(n),
+        column_sum(n),
+        partial(PairSums<T>::partial_size(n)) {}
+  PairSums<T> args(Problem<T>& p) {
+    return {p.scores(),       diagonal.data(),       row_largest.data(),
+            row_sum.data(),   column_largest.data(), column_sum.data(),
+            workspace.data(), partial.data()};
+  }
+};
+/// ln of the sums of exp over row i, and over column i, without the diagonal.
+template <class T>
+std::pair<double, double> log_sums(Problem<T>& p, std::int64_t i) {
+  double row = 0, column = 0;
+  for (std::int64_t j = 0; j < p.n; ++j) {
+    if (i != j) row += std::exp(p.score(i, j)), column += std::exp(p.score(j, i));
+  }
+  return {std::log(row), std::log(column)};
+}
+
 template <class T>
 void pair_sums(benchmark::State& state) {
   Problem<T> p(state);
-  Array<float> diagonal(p.n), row_largest(p.n), column_largest(p.n),
-      workspace(PairSums<T>::workspace_size(p.n));
-  Array<double> row_sum(p.n), column_sum(p.n), partial(PairSums<T>::partial_size(p.n));
-  const PairSums<T> args{p.scores(),       diagonal.data(),       row_largest.data(),
-                         row_sum.data(),   column_largest.data(), column_sum.data(),
-                         workspace.data(), partial.data()};
+  Sums<T> sums(p.n);
+  measure(state, sums.args(p), [&] {
+    std::vector<double> actual, expected;
+    sums.row_largest.fetch(), sums.row_sum.fetch();
+    sums.column_largest.fetch(), sums.column_sum.fetch();
+    for (const std::int64_t i : p.checked()) {
+      const auto [row, column] = log_sums(p, i);
+      expected.insert(expected.end(), {row, column});
+      actual.insert(actual.end(), {sums.row_largest[i] + std::log(sums.row_sum[i]),
+                                   sums.column_largest[i] + std::log(sums.column_sum[i])});
+    }
+    return agree(state, actual, expected, 1e-4);
+  });
+}
+
+/// With the losses and what backward reads.
+template <class T>
+void info_nce_forward(benchmark::State& state) {
+  Problem<T> p(state);
+  Sums<T> sums(p.n);
+  Array<float> losses(p.n), mean(1), weights(5 * p.n);
+  float* const w = weights.data();
+  const InfoNceForward<T> args{sums.args(p),
+                               losses.data(),
+                               mean.data(),
+                               {w, w + p.n, w + 3 * p.n, w + 4 * p.n, w + 2 * p.n}};
   measure(state, args, [&] {
     std::vector<double> actual, expected;
-    row_largest.fetch(), row_sum.fetch(), column_largest.fetch(), column_sum.fetch();
+    losses.fetch();
     for (const std::int64_t i : p.checked()) {
-      double row = 0, column = 0;
-      for (std::int64_t j = 0; j < p.n; ++j) {
-        if (i != j) row += std::exp(p.score(i, j)), column += std::exp(p.score(j, i));
-      }
-      expected.insert(expected.end(), {std::log(row), std::log(column)});
-      actual.insert(actual.end(), {row_largest[i] + std::log(row_sum[i]),
-                                   column_largest[i] + std::log(column_sum[i])});
+      const auto [row, column] = log_sums(p, i);
+      const double own = p.score(i, i), with_own = std::exp(own);
+      expected.push_back(
+          0.5 * (std::log(std::exp(row) + with_own) + std::log(std::exp(column) + with_own)) - own);
+      actual.push_back(losses[i]);
     }
     return agree(state, actual, expected, 1e-4);
   });
@@ -118,52 +166,6 @@ void pair_gradient(benchmark::State& state) {
   });
 }
 
-/// Scores of which the diagonal is its normals and the others' sums are 5 exp(2).
-struct Sums {
-  std::int64_t n;
-  Array<float> diagonal, largest;
-  Array<double> sum;
-
-  explicit Sums(std::int64_t count)
-      : n(count),
-        diagonal(normals(n, 1)),
-        largest(std::vector<float>(n, 2)),
-        sum(std::vector<double>(n, 5)) {}
-  PairTotals<float> totals() {
-    return {diagonal.data(), largest.data(), sum.data(), largest.data(), sum.data(), n};
-  }
-  double others() const { return 5 * std::exp(2.0); }
-};
-
-void info_nce_forward(benchmark::State& state) {
-  Sums sums(state.range(0));
-  Array<float> losses(sums.n);
-  measure(state, InfoNceForward<float>{sums.totals(), losses.data()}, [&] {
-    std::vector<double> expected;
-    for (const float own : sums.diagonal) {
-      expected.push_back(std::log(std::exp(double{own}) + sums.others()) - own);
-    }
-    return agree(state, losses, expected, 1e-5);
-  });
-}
-
-void info_nce_backward(benchmark::State& state) {
-  Sums sums(state.range(0));
-  Array<float> cotangent(normals(sums.n, 2)), weight(sums.n), shift(sums.n), column_weight(sums.n),
-      column_shift(sums.n), diagonal(sums.n);
-  const InfoNceBackward<float> args{sums.totals(),  cotangent.data(),     weight.data(),
-                                    shift.data(),   column_weight.data(), column_shift.data(),
-                                    diagonal.data()};
-  measure(state, args, [&] {
-    std::vector<double> expected;
-    for (std::int64_t i = 0; i < sums.n; ++i) {
-      const double own = std::exp(double{sums.diagonal[i]});
-      expected.push_back(cotangent[i] * (own / (own + sums.others()) - 1));
-    }
-    return agree(state, diagonal, expected, 1e-5);
-  });
-}
-
 void unit_rows_forward(benchmark::State& state) {
   const std::int64_t rows = state.range(0), width = state.range(1);
   Array<float> x(normals(rows * width, 1)), y(rows * width);
@@ -200,17 +202,14 @@ const Table kBf16Table = [] {
   }
   return table;
 }();
-const Table kSampleTable{{"N"}, {{300}, {8192}}, {{1 << 22}}};
 const Table kRowTable{{"N", "d"}, {{130, 20}, {8192, 256}}, {{131072, 256}}};
 const Register registered{{
     kernel<PairSums<float>>(kPairTable, pair_sums<float>),
     kernel<PairGradient<float>>(kPairTable, pair_gradient<float>),
     kernel<PairSums<BFloat16>>(kBf16Table, pair_sums<BFloat16>),
     kernel<PairGradient<BFloat16>>(kBf16Table, pair_gradient<BFloat16>),
-    kernel<InfoNceForward<float>>(kSampleTable, info_nce_forward),
-    kernel<InfoNceBackward<float>>(kSampleTable, info_nce_backward),
-    reference<InfoNceForward<float>>(kSampleTable, info_nce_forward),
-    reference<InfoNceBackward<float>>(kSampleTable, info_nce_backward),
+    kernel<InfoNceForward<float>>(kPairTable, info_nce_forward<float>),
+    kernel<InfoNceForward<BFloat16>>(kBf16Table, info_nce_forward<BFloat16>),
     kernel<UnitRowsForward<float>>(kRowTable, unit_rows_forward),
     kernel<UnitRowsBackward<float>>(kRowTable, unit_rows_backward),
     reference<UnitRowsBackward<float>>(kRowTable, unit_rows_backward),

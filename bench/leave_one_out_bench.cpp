@@ -77,18 +77,18 @@ struct Bound {
     return {pairs(), diagonal.data(), largest.data(), sum.data(),
             nullptr, nullptr,         of_sums.data(), partial_sums.data()};
   }
-  PairTotals<float> totals() {
-    return {diagonal.data(), largest.data(), sum.data(), nullptr, nullptr, rows};
-  }
   LeaveOneOutForward<float> forward() {
-    return {totals(), own.data(), scale, of_rows.data(), value.data()};
-  }
-  LeaveOneOutBackward<float> backward() {
-    return {totals(), cotangent.data(), scale, weight.data(), shift.data(), diagonal_weight.data()};
+    return {sums(),       own.data(),
+            scale,        of_rows.data(),
+            value.data(), {weight.data(), shift.data(), nullptr, nullptr, diagonal_weight.data()}};
   }
   PairGradient<float> gradient() {
-    return {pairs(),   weight.data(), shift.data(),      nullptr, nullptr, diagonal_weight.data(),
-            da.data(), db.data(),     of_gradient.data()};
+    PairGradient<float> args{pairs(),   weight.data(), shift.data(),
+                             nullptr,   nullptr,       diagonal_weight.data(),
+                             da.data(), db.data(),     of_gradient.data()};
+    args.cotangent = cotangent.data();
+    args.shared_cotangent = true;
+    return args;
   }
   GaussianScoresBackward<float> scores_backward() {
     return {mu.data(),  logvar.data(),    y.data(), means.data(), da.data(),
@@ -188,7 +188,6 @@ bool value_agrees(benchmark::State& state, Bound& l) {
 /// The value from the factors.
 void compute_value(Bound& l) {
   run(device(), l.scores());
-  run(device(), l.sums());
   run(device(), l.forward());
 }
 bool gradients_agree(benchmark::State& state, Bound& l) {
@@ -200,18 +199,14 @@ bool gradients_agree(benchmark::State& state, Bound& l) {
          agree(state, l.dy, pairs.dy, tolerance);
 }
 
-void leave_one_out_sums(benchmark::State& state) {
+void leave_one_out_forward(benchmark::State& state) {
   Bound l(state);
   run(device(), l.scores());
-  measure(state, l.sums(), [&] {
-    run(device(), l.forward());
-    return value_agrees(state, l);
-  });
+  measure(state, l.forward(), [&] { return value_agrees(state, l); });
 }
 void leave_one_out_gradient(benchmark::State& state) {
   Bound l(state);
   compute_value(l);
-  run(device(), l.backward());
   measure(state, l.gradient(), [&] { return gradients_agree(state, l); });
 }
 
@@ -242,47 +237,6 @@ void gaussian_scores_backward(benchmark::State& state) {
   });
 }
 
-/// Sums over the others of 5 exp(2) in each row.
-struct Sums {
-  std::int64_t n;
-  Array<float> largest, cotangent;
-  Array<double> sum;
-
-  explicit Sums(std::int64_t count)
-      : n(count),
-        largest(std::vector<float>(n, 2)),
-        cotangent(std::vector{static_cast<float>(kCotangent)}),
-        sum(std::vector<double>(n, 5)) {}
-  double scale() const { return 1.0 / static_cast<double>(n); }
-  PairTotals<float> totals() {
-    return {largest.data(), largest.data(), sum.data(), nullptr, nullptr, n};
-  }
-};
-
-void leave_one_out_forward(benchmark::State& state) {
-  Sums sums(state.range(0));
-  Array<double> own(std::vector<double>(sums.n, 3)), of_rows(sums.n);
-  Array<float> value(1);
-  const LeaveOneOutForward<float> args{sums.totals(), own.data(), sums.scale(), of_rows.data(),
-                                       value.data()};
-  const double expected = 3 - 2 - std::log(5.0) + std::log(sums.n - 1.0);
-  measure(state, args, [&] { return agree(state, value, std::vector{expected}, 1e-5); });
-}
-
-void leave_one_out_backward(benchmark::State& state) {
-  Sums sums(state.range(0));
-  Array<float> weight(sums.n), shift(sums.n), diagonal_weight(sums.n);
-  const LeaveOneOutBackward<float> args{sums.totals(), sums.cotangent.data(),
-                                        sums.scale(),  weight.data(),
-                                        shift.data(),  diagonal_weight.data()};
-  measure(state, args, [&] {
-    const double expected = -kCotangent * sums.scale() / 5;
-    return agree(state, weight, std::vector<double>(sums.n, expected), 1e-6 * expected) &&
-           agree(state, shift, std::vector<double>(sums.n, 2), 0) &&
-           agree(state, diagonal_weight, std::vector<double>(sums.n, 0), 0);
-  });
-}
-
 void value_of_pairs(benchmark::State& state) {
   Bound l(state);
   compute_value(l);
@@ -291,7 +245,7 @@ void value_of_pairs(benchmark::State& state) {
     std::vector<float> scores = scores_of_pairs(l);
     benchmark::DoNotOptimize(softmax_of_others(scores, l.rows));
   };
-  time_calls(state, call, cost_of(l.sums()));
+  time_calls(state, call, cost_of(l.forward()));
 }
 
 void gradients_of_all_pairs(benchmark::State& state) {
@@ -304,18 +258,15 @@ const Table kScores = {
     {"samples", "width"}, {{130, 64}, {1024, 128}, {4096, 128}}, {{1 << 18, 128}}};
 const Table kTable = {
     {"samples", "width"}, {{130, 64}, {1024, 128}, {4096, 128}}, {{1 << 13, 128}}};
-const Table kSums = {{"samples"}, {{300}, {8192}}, {{1 << 22}}};
 const Table kPairs = {{"samples", "width"}, {{1024, 128}}};
 const Table kScorePairs = {{"samples", "width"}, {{130, 64}, {1024, 128}}};
 const Register registered{{
     kernel<GaussianScoresForward<float>>(kScores, gaussian_scores_forward),
     reference<GaussianScoresForward<float>>(kScorePairs, gaussian_scores_forward),
-    kernel<PairSums<float>>(kTable, leave_one_out_sums, "leave_one_out"),
-    peer<PairSums<float>>("naive", kPairs, value_of_pairs, "leave_one_out"),
+    kernel<LeaveOneOutForward<float>>(kTable, leave_one_out_forward),
+    peer<LeaveOneOutForward<float>>("naive", kPairs, value_of_pairs),
     kernel<PairGradient<float>>(kTable, leave_one_out_gradient, "leave_one_out"),
     peer<PairGradient<float>>("naive", kPairs, gradients_of_all_pairs, "leave_one_out"),
-    kernel<LeaveOneOutForward<float>>(kSums, leave_one_out_forward),
-    kernel<LeaveOneOutBackward<float>>(kSums, leave_one_out_backward),
     kernel<GaussianScoresBackward<float>>(kScores, gaussian_scores_backward),
     reference<GaussianScoresBackward<float>>(kScorePairs, gaussian_scores_backward),
 }};

@@ -94,6 +94,15 @@ template <class Args, class... Work>
   function(args);
 }
 
+/// The best registered function not above active_isa(); null if there is none.
+template <class Args>
+typename Variants<Args>::Function cpu_variant() {
+  for (int isa = static_cast<int>(active_isa()); isa >= 0; --isa) {
+    if (Variants<Args>::cpu[isa] != nullptr) return Variants<Args>::cpu[isa];
+  }
+  return nullptr;
+}
+
 /// Runs the kernel on the device; on the CPU with the best registered instruction set not above
 /// active_isa(). Inside a graph capture it is recorded, with the arguments as they are now. `work`:
 /// what bytes() and operations() need where they count by arrays, which may be on the device; a
@@ -103,9 +112,7 @@ void run(Device device, const Args& args, const Work&... work) {
   using Function = typename Variants<Args>::Function;
   Function function = nullptr;
   if (device.is_cpu()) {
-    for (int isa = static_cast<int>(active_isa()); isa >= 0 && function == nullptr; --isa) {
-      function = Variants<Args>::cpu[isa];
-    }
+    function = cpu_variant<Args>();
   } else {
     function = device.type == DeviceType::cuda ? Variants<Args>::cuda : Variants<Args>::simt;
   }

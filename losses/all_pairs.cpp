@@ -54,11 +54,7 @@ enum Saved : std::size_t {
   kA,
   kB,
   kLogScale,
-  kDiagonal,
-  kRowLargest,
-  kRowSum,
-  kColumnLargest,
-  kColumnSum,
+  kWeights,
   kKept,
 };
 static_assert(kKept + 1 == AllPairs::kSaved);
@@ -99,28 +95,36 @@ AllPairs::AllPairs(const OpContext& context, double factor_of_scores)
       factor(factor_of_scores),
       kept(context.saved(kKept)) {}
 
-void AllPairs::save(OpContext& context, const PairSumTensors& sums) const {
+void AllPairs::save(OpContext& context, const PairSumTensors& sums,
+                    const PairWeightTensor& weights) const {
   if (!context.recording()) return;
-  for (const Tensor& tensor : {a, b, log_scale, sums.diagonal, sums.row_largest, sums.row_sum,
-                               sums.column_largest, sums.column_sum, sums.kept}) {
-    context.save(tensor);
-  }
+  for (const Tensor& tensor : {a, b, log_scale, weights.values, sums.kept}) context.save(tensor);
 }
 
-PairSumTensors AllPairs::saved_sums(const OpContext& context) {
-  return {context.saved(kDiagonal), context.saved(kRowLargest), context.saved(kRowSum),
-          context.saved(kColumnLargest), context.saved(kColumnSum)};
+PairSumTensors AllPairs::sum_tensors(bool columns, bool for_gradients) const {
+  return dispatch_factor(a.dtype(), "pair_sums", [&]<class T>() {
+    using Kernel = kernels::PairSums<T>;
+    constexpr DType dtype = dtype_of<SumOf<T>>;
+    const std::int64_t n = a.size(0);
+    const auto array = [&](std::int64_t count, DType type) {
+      return Tensor::empty({count}, type, a.device());
+    };
+    const bool keep = for_gradients && a.device().is_cpu() && n <= kernels::kPairKept;
+    return PairSumTensors{array(n, dtype),
+                          array(n, dtype),
+                          array(n, DType::f64),
+                          columns ? array(n, dtype) : Tensor(),
+                          columns ? array(n, DType::f64) : Tensor(),
+                          array(Kernel::workspace_size(n), dtype),
+                          array(Kernel::partial_size(n), DType::f64),
+                          keep ? array(n * n, dtype) : Tensor()};
+  });
 }
 
-PairSumTensors AllPairs::sums(bool columns, bool for_gradients) const {
-  return dispatch_factor(a.dtype(), "pair_sums",
-                         [&]<class T>() { return sums_as<T>(columns, for_gradients); });
-}
-
-Gradients AllPairs::gradients(const OpContext& context, PairWeights& weights) const {
+Gradients AllPairs::gradients(const OpContext& context, const Tensor& cotangent) const {
   const bool scale_needed = log_scale.defined() && context.needs_gradient(2);
-  const auto [da, db] = factor_gradients(weights, context.needs_gradient(0) || scale_needed,
-                                         context.needs_gradient(1));
+  const auto [da, db] = factor_gradients(
+      context, cotangent, context.needs_gradient(0) || scale_needed, context.needs_gradient(1));
   Gradients gradients(log_scale.defined() ? 3 : 2);
   if (context.needs_gradient(0)) gradients[0] = da;
   gradients[1] = db;
@@ -131,12 +135,15 @@ Gradients AllPairs::gradients(const OpContext& context, PairWeights& weights) co
   return gradients;
 }
 
-std::pair<Tensor, Tensor> AllPairs::factor_gradients(PairWeights& weights, bool of_a,
+std::pair<Tensor, Tensor> AllPairs::factor_gradients(const OpContext& context,
+                                                     const Tensor& cotangent, bool of_a,
                                                      bool of_b) const {
-  const DType dtype = weights.values.dtype();
+  const DType dtype = cotangent.dtype();
   Tensor da = of_a ? Tensor::empty(a.shape(), dtype, a.device()) : Tensor();
   Tensor db = of_b ? Tensor::empty(b.shape(), dtype, b.device()) : Tensor();
-  dispatch_factor(a.dtype(), "pair_gradient", [&]<class T>() { run_gradient<T>(weights, da, db); });
+  dispatch_factor(a.dtype(), "pair_gradient", [&]<class T>() {
+    run_gradient<T>(PairWeightTensor(context.saved(kWeights)), cotangent, da, db);
+  });
   return {da, db};
 }
 
@@ -147,46 +154,37 @@ kernels::PairScores<T> AllPairs::scores() const {
 }
 
 template <class T>
-PairSumTensors AllPairs::sums_as(bool columns, bool for_gradients) const {
-  using Kernel = kernels::PairSums<T>;
+kernels::PairSums<T> AllPairs::sums(PairSumTensors& tensors) const {
   using Sum = SumOf<T>;
-  const std::int64_t n = a.size(0);
-  const auto array = [&](std::int64_t count, DType dtype) {
-    return Tensor::empty({count}, dtype, a.device());
-  };
-  constexpr DType of_sums = dtype_of<Sum>;
-  PairSumTensors out{array(n, of_sums), array(n, of_sums), array(n, DType::f64), {}, {}};
-  if (columns) {
-    out.column_largest = array(n, of_sums);
-    out.column_sum = array(n, DType::f64);
-  }
-  if (for_gradients && a.device().is_cpu() && n <= kernels::kPairKept)
-    out.kept = array(n * n, of_sums);
-  Tensor workspace = array(Kernel::workspace_size(n), of_sums);
-  Tensor partial = array(Kernel::partial_size(n), DType::f64);
-  kernels::run(a.device(),
-               Kernel{scores<T>(), out.diagonal.mutable_data<Sum>(),
-                      out.row_largest.mutable_data<Sum>(), out.row_sum.mutable_data<double>(),
-                      columns ? out.column_largest.mutable_data<Sum>() : nullptr,
-                      columns ? out.column_sum.mutable_data<double>() : nullptr,
-                      workspace.mutable_data<Sum>(), partial.mutable_data<double>(),
-                      out.kept.defined() ? out.kept.mutable_data<Sum>() : nullptr});
-  return out;
+  const bool columns = tensors.column_largest.defined();
+  return {scores<T>(),
+          tensors.diagonal.mutable_data<Sum>(),
+          tensors.row_largest.mutable_data<Sum>(),
+          tensors.row_sum.mutable_data<double>(),
+          columns ? tensors.column_largest.mutable_data<Sum>() : nullptr,
+          columns ? tensors.column_sum.mutable_data<double>() : nullptr,
+          tensors.workspace.mutable_data<Sum>(),
+          tensors.partial.mutable_data<double>(),
+          tensors.kept.defined() ? tensors.kept.mutable_data<Sum>() : nullptr};
 }
+template kernels::PairSums<float> AllPairs::sums(PairSumTensors&) const;
+template kernels::PairSums<double> AllPairs::sums(PairSumTensors&) const;
+template kernels::PairSums<BFloat16> AllPairs::sums(PairSumTensors&) const;
 
 template <class T>
-void AllPairs::run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const {
+void AllPairs::run_gradient(PairWeightTensor weights, const Tensor& cotangent, Tensor& da,
+                            Tensor& db) const {
   using Kernel = kernels::PairGradient<T>;
   using Sum = SumOf<T>;
   Tensor workspace = Tensor::empty({Kernel::workspace_size(a.device(), a.size(0), a.size(1))},
                                    dtype_of<Sum>, a.device());
-  kernels::run(
-      a.device(),
-      Kernel{scores<T>(), weights.row_weight<Sum>(), weights.row_shift<Sum>(),
-             weights.column_weight<Sum>(), weights.column_shift<Sum>(),
-             weights.diagonal_weight<Sum>(), da.defined() ? da.mutable_data<Sum>() : nullptr,
-             db.defined() ? db.mutable_data<Sum>() : nullptr, workspace.mutable_data<Sum>(),
-             kept.defined() ? kept.data<Sum>() : nullptr});
+  const kernels::PairWeights<Sum> w = weights.weights<Sum>();
+  kernels::run(a.device(),
+               Kernel{scores<T>(), w.row_weight, w.row_shift, w.column_weight, w.column_shift,
+                      w.diagonal_weight, da.defined() ? da.mutable_data<Sum>() : nullptr,
+                      db.defined() ? db.mutable_data<Sum>() : nullptr,
+                      workspace.mutable_data<Sum>(), kept.defined() ? kept.data<Sum>() : nullptr,
+                      cotangent.data<Sum>(), cotangent.rank() == 0});
 }
 
 /// sum_ij dS_ij s_ij = sum_i a_i . da_i, as da_i = scale sum_j dS_ij b_j.

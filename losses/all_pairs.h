@@ -30,9 +30,9 @@ Variable unit_rows(const Variable& x);
 std::vector<Variable> pair_inputs(std::string_view op, const Variable& a, const Variable& b,
                                   const CriticOptions& options);
 
-/// Tensors that kernels::PairSums fills; those of columns may be undefined.
+/// Tensors that kernels::PairSums fills, and its scratch; those of columns may be undefined.
 struct PairSumTensors {
-  Tensor diagonal, row_largest, row_sum, column_largest, column_sum;
+  Tensor diagonal, row_largest, row_sum, column_largest, column_sum, workspace, partial;
   Tensor kept = {};  ///< the scores, where PairGradient need not recompute them
 
   template <class T>
@@ -47,36 +47,26 @@ struct PairSumTensors {
   }
 };
 
-/// The weights and shifts that kernels::PairGradient reads.
-struct PairWeights {
-  explicit PairWeights(const PairSumTensors& sums)
-      : n(sums.diagonal.size(0)),
-        columns(sums.column_largest.defined()),
-        values(Tensor::empty({5, n}, sums.diagonal.dtype(), sums.diagonal.device())) {}
-  template <class T>
-  T* row_weight() {
-    return values.mutable_data<T>();
-  }
-  template <class T>
-  T* row_shift() {
-    return row_weight<T>() + n;
-  }
-  template <class T>
-  T* diagonal_weight() {
-    return row_weight<T>() + 2 * n;
-  }
-  template <class T>
-  T* column_weight() {
-    return columns ? row_weight<T>() + 3 * n : nullptr;
-  }
-  template <class T>
-  T* column_shift() {
-    return columns ? row_weight<T>() + 4 * n : nullptr;
-  }
-
-  std::int64_t n;
-  bool columns;
+/// The weights and shifts that a forward kernel leaves for kernels::PairGradient: [3, n], or [5, n]
+/// with columns; undefined where no gradient is wanted.
+struct PairWeightTensor {
   Tensor values;
+
+  /// For the samples of x.
+  PairWeightTensor(const Tensor& x, DType dtype, bool columns, bool wanted)
+      : values(wanted ? Tensor::empty({columns ? 5 : 3, x.size(0)}, dtype, x.device()) : Tensor()) {
+  }
+  explicit PairWeightTensor(Tensor saved) : values(std::move(saved)) {}
+
+  template <class T>
+  kernels::PairWeights<T> weights() {
+    if (!values.defined()) return {};
+    T* const first = values.mutable_data<T>();
+    const std::int64_t n = values.size(1);
+    const bool columns = values.size(0) == 5;
+    return {first, first + n, columns ? first + 3 * n : nullptr, columns ? first + 4 * n : nullptr,
+            first + 2 * n};
+  }
 };
 
 /// The scores s_ij = factor exp(log_scale) a_i . b_j, without exp where log_scale is undefined. In
@@ -90,28 +80,30 @@ struct AllPairs {
   /// empty; log_scale is not one element of that dtype.
   AllPairs(std::string_view op, std::span<const Tensor> inputs, double factor, Precision precision);
   /// What save() kept, which is kSaved tensors.
-  static constexpr std::size_t kSaved = 9;
+  static constexpr std::size_t kSaved = 5;
   AllPairs(const OpContext& context, double factor);
   /// s_ij = a_i . b_j
   AllPairs(Tensor of_rows, Tensor of_columns)
       : a(std::move(of_rows)), b(std::move(of_columns)), factor(1) {}
 
-  /// `for_gradients`: they will be asked for.
-  PairSumTensors sums(bool columns, bool for_gradients) const;
-  void save(OpContext& context, const PairSumTensors& sums) const;
-  static PairSumTensors saved_sums(const OpContext& context);
-  /// Of the op's inputs.
-  Gradients gradients(const OpContext& context, PairWeights& weights) const;
+  /// Room for the sums. `for_gradients`: they will be asked for.
+  PairSumTensors sum_tensors(bool columns, bool for_gradients) const;
+  /// The kernel that fills it; T: of a and b.
+  template <class T>
+  kernels::PairSums<T> sums(PairSumTensors& tensors) const;
+  void save(OpContext& context, const PairSumTensors& sums, const PairWeightTensor& weights) const;
+  /// Of the op's inputs, for the cotangent: of each sample, or one.
+  Gradients gradients(const OpContext& context, const Tensor& cotangent) const;
   /// The gradients by a and b, those that are wanted.
-  std::pair<Tensor, Tensor> factor_gradients(PairWeights& weights, bool of_a, bool of_b) const;
+  std::pair<Tensor, Tensor> factor_gradients(const OpContext& context, const Tensor& cotangent,
+                                             bool of_a, bool of_b) const;
 
  private:
   template <class T>
   kernels::PairScores<T> scores() const;
   template <class T>
-  PairSumTensors sums_as(bool columns, bool for_gradients) const;
-  template <class T>
-  void run_gradient(PairWeights& weights, Tensor& da, Tensor& db) const;
+  void run_gradient(PairWeightTensor weights, const Tensor& cotangent, Tensor& da,
+                    Tensor& db) const;
   template <class T>
   Tensor scale_gradient(const Tensor& da) const;
 };

@@ -2,41 +2,39 @@
 
 #include "autograd/gradcheck.h"
 #include "autograd/linear.h"
-#include "autograd/reduce.h"
 #include "kernels/information/info_nce.h"
 
 namespace cmir::losses {
 namespace {
 
-/// Inputs as pair_inputs gives them.
+/// Inputs as pair_inputs gives them. The losses [n], or their mean [].
 struct InfoNce {
   static constexpr std::string_view name = "info_nce";
   bool symmetric;
   double factor;
+  bool mean = false;
   Precision precision = current_precision();
 
   Tensor forward(OpContext& context, std::span<const Tensor> inputs) const {
     const AllPairs pairs(name, inputs, factor, precision);
-    const PairSumTensors sums = pairs.sums(symmetric, context.recording());
-    Tensor losses = Tensor::empty({inputs[0].size(0)}, inputs[0].dtype(), inputs[0].device());
-    dispatch_float(losses.dtype(), name, [&]<class T>() {
-      kernels::run(losses.device(),
-                   kernels::InfoNceForward<T>{sums.totals<T>(), losses.mutable_data<T>()});
+    const Tensor& a = inputs[0];
+    PairSumTensors sums = pairs.sum_tensors(symmetric, context.recording());
+    PairWeightTensor weights(a, a.dtype(), symmetric, context.recording());
+    Tensor losses = Tensor::empty({a.size(0)}, a.dtype(), a.device());
+    Tensor value = mean ? Tensor::empty({}, a.dtype(), a.device()) : Tensor();
+    dispatch_factor(pairs.a.dtype(), name, [&]<class T>() {
+      using Sum = SumOf<T>;
+      kernels::run(a.device(),
+                   kernels::InfoNceForward<T>{pairs.sums<T>(sums), losses.mutable_data<Sum>(),
+                                              mean ? value.mutable_data<Sum>() : nullptr,
+                                              weights.weights<Sum>()});
     });
-    pairs.save(context, sums);
-    return losses;
+    pairs.save(context, sums, weights);
+    return mean ? value : losses;
   }
 
   Gradients backward(const OpContext& context, const Tensor& dy) const {
-    const PairSumTensors sums = AllPairs::saved_sums(context);
-    PairWeights weights(sums);
-    dispatch_float(dy.dtype(), name, [&]<class T>() {
-      kernels::run(dy.device(), kernels::InfoNceBackward<T>{
-                                    sums.totals<T>(), dy.data<T>(), weights.row_weight<T>(),
-                                    weights.row_shift<T>(), weights.column_weight<T>(),
-                                    weights.column_shift<T>(), weights.diagonal_weight<T>()});
-    });
-    return AllPairs(context, factor).gradients(context, weights);
+    return AllPairs(context, factor).gradients(context, dy);
   }
 
   static std::vector<GradientCase> gradient_cases() {
@@ -52,6 +50,9 @@ struct InfoNce {
                            {random_normal(shape, 1), random_normal(shape, 2)},
                            [options](auto x) { return info_nce_losses(x[0], x[1], options); }});
         }
+        cases.push_back({"mean, " + what,
+                         {random_normal({7, 5}, 1), random_normal({7, 5}, 2)},
+                         [options](auto x) { return info_nce(x[0], x[1], options); }});
         cases.push_back(
             {"learnt scale, " + what,
              {random_normal({7, 5}, 1), random_normal({7, 5}, 2), Tensor::scalar(0.3, DType::f64)},
@@ -90,7 +91,9 @@ Variable info_nce_losses(const Variable& a, const Variable& b, const InfoNceOpti
                   std::span<const Variable>(inputs));
 }
 Variable info_nce(const Variable& a, const Variable& b, const InfoNceOptions& options) {
-  return ops::mean(info_nce_losses(a, b, options));
+  const auto inputs = pair_inputs(InfoNce::name, a, b, options.scores);
+  return apply_op(InfoNce{options.symmetric, 1 / options.scores.temperature, /*mean=*/true},
+                  std::span<const Variable>(inputs));
 }
 
 }  // namespace cmir::losses

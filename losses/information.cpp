@@ -247,11 +247,13 @@ struct L1Out {
                                 means.mutable_data<double>(), a.mutable_data<T>(),
                                 b.mutable_data<T>(), own.mutable_data<double>()});
     const AllPairs pairs(a, b);
-    const PairSumTensors sums = pairs.sums(false, context.recording());
-    kernels::run(device, kernels::LeaveOneOutForward<T>{
-                             sums.totals<T>(), own.data<double>(), mean_over(mu),
-                             of_rows.mutable_data<double>(), value.mutable_data<T>()});
-    pairs.save(context, sums);
+    PairSumTensors sums = pairs.sum_tensors(false, context.recording());
+    PairWeightTensor weights(mu, mu.dtype(), false, context.recording());
+    kernels::run(device,
+                 kernels::LeaveOneOutForward<T>{pairs.sums<T>(sums), own.data<double>(),
+                                                mean_over(mu), of_rows.mutable_data<double>(),
+                                                value.mutable_data<T>(), weights.weights<T>()});
+    pairs.save(context, sums, weights);
     if (context.recording()) {
       for (const Tensor& tensor : {mu, logvar, y, means}) context.save(tensor);
     }
@@ -265,15 +267,9 @@ struct L1Out {
   template <class T>
   Gradients backward_as(const OpContext& context, const Tensor& dy) const {
     const Tensor& mu = context.saved(kMu);
-    const PairSumTensors sums = AllPairs::saved_sums(context);
-    PairWeights weights(sums);
-    kernels::run(dy.device(),
-                 kernels::LeaveOneOutBackward<T>{sums.totals<T>(), dy.data<T>(), mean_over(mu),
-                                                 weights.row_weight<T>(), weights.row_shift<T>(),
-                                                 weights.diagonal_weight<T>()});
     const auto [da, db] =
         AllPairs(context, 1)
-            .factor_gradients(weights, context.needs_gradient(2),
+            .factor_gradients(context, dy, context.needs_gradient(2),
                               context.needs_gradient(0) || context.needs_gradient(1));
     Gradients gradients = empty_gradients(context, mu, 3);
     kernels::run(

@@ -16,11 +16,11 @@ using Block = WarpgroupBlock<Team, AttentionBackward<BFloat16>, !kOfKeys>;
 template <class Team>
 __device__ void start_products(const WarpgroupTiles<Team>& tiles, int step,
                                typename Team::Scores& weights, typename Team::Scores& dlogits) {
-  tiles.wait(step);
+  tiles.ring.wait_full(step);
   wgmma_fence(weights[0]);
   tiles.multiply_rows(0, step, weights[0]);
   wgmma_commit();
-  tiles.wait(step + 1);
+  tiles.ring.wait_full(step + 1);
   wgmma_fence(dlogits[0]);
   tiles.multiply_rows(1, step + 1, dlogits[0]);
   wgmma_commit();
@@ -45,7 +45,7 @@ __device__ void find_dquery(const WarpgroupTiles<Team>& tiles, const Item& item,
     to_probabilities(state_of, weights);
     const Mask mask(p, kept_of_tile<false, Team::kOtherRows / 8>(p, h, own, other));
     wgmma_wait<0>(dlogits[0]);
-    tiles.release(step + 1);
+    tiles.ring.release(step + 1);
     to_dlogits(weights, mask, state_of, dlogits);
     Bf16Factors::Left factors[Team::kOtherRows / 16];
     factors_of(dlogits, factors);
@@ -54,7 +54,7 @@ __device__ void find_dquery(const WarpgroupTiles<Team>& tiles, const Item& item,
     tiles.add_weighted_rows(factors, step, dquery[0]);
     wgmma_commit();
     wgmma_wait<0>(dquery[0]);
-    tiles.release(step);
+    tiles.ring.release(step);
   }
   store_rows<Team>(dquery, {p.scale, p.scale}, h.query_rows(item.dquery, p.query_stride), own);
 }
@@ -93,8 +93,8 @@ __device__ void find_dkey_dvalue(const WarpgroupTiles<Team>& tiles, const Item& 
     tiles.add_weighted_rows(dfactors, step, dkey[0]);
     wgmma_commit();
     wgmma_wait<0>(dvalue[0], dkey[0]);
-    tiles.release(step);
-    tiles.release(step + 1);
+    tiles.ring.release(step);
+    tiles.ring.release(step + 1);
   }
   store_rows<Team>(dkey, {p.scale, p.scale}, h.key_rows(item.dkey, p.key_stride), own);
   store_rows<Team>(dvalue, {1.0F, 1.0F}, h.key_rows(item.dvalue, p.value_stride), own);
@@ -130,7 +130,7 @@ __device__ void backward_block(const AttentionBackward<BFloat16>& a, const Atten
     use(tiles, block, first,
         kOfKeys ? h.queries : h.keys_seen_before(block.begin + Team::kOwnRows));
   };
-  share_work<Team>(
+  share_work(
       [&] {
         work([&](const auto& tiles, const auto& block, int first, int end) {
           if (threadIdx.x >= 32) return;

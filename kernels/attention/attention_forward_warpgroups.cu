@@ -39,13 +39,13 @@ __device__ void attend(const WarpgroupTiles<Team>& tiles, const Block<Team>& blo
   for (int step = 0; step / 2 * Team::kOtherRows < keys; step += 2) {
     const int other = step / 2 * Team::kOtherRows;
     typename Team::Scores scores;
-    tiles.wait(step);
+    tiles.ring.wait_full(step);
     tiles.wait_turn(step / 2);
     wgmma_fence(scores[0], output[0]);
     tiles.multiply_rows(0, step, scores[0]);
     wgmma_commit();
     if (step > 0) {
-      tiles.wait(step - 1);
+      tiles.ring.wait_full(step - 1);
       wgmma_fence(output[0]);
       tiles.add_weighted_rows(weights, step - 1, output[0]);
       wgmma_commit();
@@ -55,19 +55,19 @@ __device__ void attend(const WarpgroupTiles<Team>& tiles, const Block<Team>& blo
       tiles.pass_turn();
       wgmma_wait<0>(scores[0]);
     }
-    tiles.release(step);
+    tiles.ring.release(step);
     to_logits<false, false>(p, h, own, other, scores);
     float decay[2];
     softmax.add(scores, decay);
     if (p.dropout > 0) drop(p, h, own, other, scores);
     wgmma_wait<0>(output[0]);
-    if (step > 0) tiles.release(step - 1);
+    if (step > 0) tiles.ring.release(step - 1);
     Softmax::scale(decay, output);
     factors_of(scores, weights);
   }
   if (keys > 0) {
     const int last = (keys - 1) / Team::kOtherRows * 2 + 1;
-    tiles.wait(last);
+    tiles.ring.wait_full(last);
     wgmma_fence(output[0]);
     tiles.add_weighted_rows(weights, last, output[0]);
     wgmma_commit();
@@ -87,7 +87,7 @@ __device__ void forward_block(const AttentionForward<BFloat16>& a, const Attenti
     const WarpgroupTiles<Team> tiles(memory, barriers);
     use(tiles, block);
   };
-  share_work<Team>(
+  share_work(
       [&] {
         work([&](const auto& tiles, const auto& block) {
           if (threadIdx.x < 32) copy_tiles(tiles, block, maps.of[block.task.item]);

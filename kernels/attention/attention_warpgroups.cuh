@@ -10,6 +10,7 @@
 #pragma once
 
 #include "kernels/attention/attention_warpgroups.h"
+#include "kernels/cuda/warpgroup_ring.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 
@@ -20,8 +21,10 @@ struct WarpgroupTeam {
   static constexpr int kOtherRows = kOtherRows_, kOwnTiles = kOwnTiles_, kOwnRows = 128;
   static constexpr int kOwnSize = kOwnRows * kWidth, kOtherSize = kOtherRows * kWidth;
   static constexpr int kConsumers = 8;  ///< warps; and a warpgroup that copies
-  static constexpr int kThreads = 32 * kConsumers + 128, kSlots = 4;
-  static constexpr int kBarriers = 2 * kSlots + 4;  ///< the members of WarpgroupTiles
+  static constexpr int kThreads = kSharingThreads;
+  using Ring = CopyRing<4>;
+  static constexpr int kSlots = Ring::kSlots;
+  static constexpr int kBarriers = Ring::kBarriers + 4;  ///< the members of WarpgroupTiles
   using Rows = float[1][kWidth / 8][4];
   using Scores = float[1][kOtherRows / 8][4];
 
@@ -44,22 +47,19 @@ struct BoxSource {
 template <class Team>
 struct WarpgroupTiles {
   using Pointer = SharedPointer<BFloat16>;
-  Pointer own, ring;
-  SharedPointer<Mbarrier> full, empty, own_full, patch, turn;
+  Pointer own, slots;
+  typename Team::Ring ring;
+  SharedPointer<Mbarrier> own_full, patch, turn;
 
   __device__ WarpgroupTiles(const Pointer& memory, const SharedPointer<Mbarrier>& barriers)
       : own(memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16))),
-        ring(own + Team::kOwnTiles * Team::kOwnSize),
-        full(barriers),
-        empty(barriers + Team::kSlots),
-        own_full(barriers + 2 * Team::kSlots),
-        patch(barriers + (2 * Team::kSlots + 1)),
-        turn(barriers + (2 * Team::kSlots + 2)) {
+        slots(own + Team::kOwnTiles * Team::kOwnSize),
+        ring{barriers},
+        own_full(barriers + Team::Ring::kBarriers),
+        patch(own_full + 1),
+        turn(own_full + 2) {
     if (threadIdx.x == 0) {
-      for (int slot = 0; slot < Team::kSlots; ++slot) {
-        mbarrier_init(full + slot, 1);
-        mbarrier_init(empty + slot, Team::kConsumers);
-      }
+      ring.init(Team::kConsumers);
       mbarrier_init(own_full, 1);
       mbarrier_init(patch, 1);
       mbarrier_init(turn, 4);
@@ -69,7 +69,7 @@ struct WarpgroupTiles {
     __syncthreads();
   }
 
-  __device__ Pointer tile(int step) const { return ring + step % Team::kSlots * Team::kOtherSize; }
+  __device__ Pointer tile(int step) const { return slots + step % Team::kSlots * Team::kOtherSize; }
 
   // By the warp that copies.
 
@@ -94,11 +94,11 @@ struct WarpgroupTiles {
   }
   /// Step `step`, when its slot is free. `patched`: how many tiles have been filled up before.
   __device__ void copy_other(int step, const BoxSource& from, int begin, int& patched) const {
-    const int slot = step % Team::kSlots, left = from.rows - begin;
+    const int left = from.rows - begin;
     const bool whole = left >= Team::kOtherRows;
     if (lane_of_warp() == 0) {
-      mbarrier_wait(empty + slot, step / Team::kSlots % 2 ^ 1);
-      const auto arrival = whole ? full + slot : patch;
+      ring.wait_empty(step);
+      const auto arrival = whole ? ring.full(step) : patch;
       mbarrier_arrive_expecting(arrival, sizeof(BFloat16) * Team::kOtherSize);
       copy_boxes<Team::kOtherRows>(tile(step), from, begin, arrival);
     }
@@ -113,17 +113,10 @@ struct WarpgroupTiles {
     }
     fence_async_proxy();
     __syncwarp();
-    if (lane_of_warp() == 0) mbarrier_arrive(full + slot);
+    if (lane_of_warp() == 0) mbarrier_arrive(ring.full(step));
   }
 
   // By the warps that multiply.
-
-  __device__ void wait(int step) const {
-    mbarrier_wait(full + step % Team::kSlots, step / Team::kSlots % 2);
-  }
-  __device__ void release(int step) const {
-    if (lane_of_warp() == 0) mbarrier_arrive(empty + step % Team::kSlots);
-  }
 
   /// The warpgroups take turns to start a round of products, so that one has its softmax while the
   /// tensor cores are the other's.
@@ -238,19 +231,6 @@ LaunchConfig warpgroup_configuration(const AttentionTeams& teams) {
   return {.grid = dim3(static_cast<unsigned>(teams.first[teams.count])),
           .block = dim3(Team::kThreads),
           .shared_bytes = Team::shared_bytes()};
-}
-
-/// Calls copy() or multiply(), as the warp is to do, with registers for it: 65536 of a
-/// multiprocessor for 128 threads that copy and 256 that multiply.
-template <class Team, class Copy, class Multiply>
-__device__ void share_work(const Copy& copy, const Multiply& multiply) {
-  if (Team::warpgroup() < 0) {
-    release_registers<24>();
-    copy();
-  } else {
-    take_registers<240>();
-    multiply();
-  }
 }
 
 }  // namespace cmir::kernels::CMIR_DEVICE

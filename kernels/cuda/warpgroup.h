@@ -12,8 +12,9 @@
 // 8 results side by side. A MatrixDescriptor is of 16 columns of
 //   K-major rows (A, and B^T): the depth lies in a row. Its start may be a multiple of 32 bytes
 //     into the row. `stride`: bytes from eight rows to the next eight. `leading` is not used.
-//   MN-major rows (B): row k holds the N columns of depth k. `stride`: bytes from eight rows to the
-//     next; `leading`: from a panel to the next.
+//   MN-major rows (A^T, and B): row k holds the 64 rows (N columns) of depth k. `stride`: bytes
+//   from
+//     eight rows to the next; `leading`: from a panel to the next.
 #pragma once
 
 #include "kernels/cuda/ptx.h"
@@ -126,7 +127,8 @@ __device__ void wgmma_wait(float (&... sums)[kTiles][4]) {
   (fence_registers(sums), ...);
 }
 
-/// D = A B (or, to keep what is there, D += A B), both K-major: rows times rows.
+/// D = A B (or, to keep what is there, D += A B), both K-major: rows times rows. Where kMnMajor, of
+/// A or of B, that is MN-major.
 __device__ inline void warpgroup_multiply(float (&d)[8][4], MatrixDescriptor a, MatrixDescriptor b,
                                           bool keep) {
   asm volatile(
@@ -144,8 +146,9 @@ __device__ inline void warpgroup_multiply(float (&d)[8][4], MatrixDescriptor a, 
       : "l"(a), "l"(b), "r"(static_cast<int>(keep)));
 }
 
-__device__ inline void warpgroup_multiply(float (&d)[16][4], MatrixDescriptor a, MatrixDescriptor b,
-                                          bool keep) {
+template <bool kMnMajorA = false, bool kMnMajorB = false>
+__device__ void warpgroup_multiply(float (&d)[16][4], MatrixDescriptor a, MatrixDescriptor b,
+                                   bool keep) {
   asm volatile(
       "{ .reg .pred keep; setp.ne.b32 keep, %66, 0; "
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -153,7 +156,7 @@ __device__ inline void warpgroup_multiply(float (&d)[16][4], MatrixDescriptor a,
       "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, "
       "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, "
       "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, keep, 1, 1, 0, 0; }"
+      "%64, %65, keep, 1, 1, %67, %68; }"
       : "+f"(d[0][0]), "+f"(d[0][1]), "+f"(d[0][2]), "+f"(d[0][3]), "+f"(d[1][0]), "+f"(d[1][1]),
         "+f"(d[1][2]), "+f"(d[1][3]), "+f"(d[2][0]), "+f"(d[2][1]), "+f"(d[2][2]), "+f"(d[2][3]),
         "+f"(d[3][0]), "+f"(d[3][1]), "+f"(d[3][2]), "+f"(d[3][3]), "+f"(d[4][0]), "+f"(d[4][1]),
@@ -166,7 +169,8 @@ __device__ inline void warpgroup_multiply(float (&d)[16][4], MatrixDescriptor a,
         "+f"(d[13][0]), "+f"(d[13][1]), "+f"(d[13][2]), "+f"(d[13][3]), "+f"(d[14][0]),
         "+f"(d[14][1]), "+f"(d[14][2]), "+f"(d[14][3]), "+f"(d[15][0]), "+f"(d[15][1]),
         "+f"(d[15][2]), "+f"(d[15][3])
-      : "l"(a), "l"(b), "r"(static_cast<int>(keep)));
+      : "l"(a), "l"(b), "r"(static_cast<int>(keep)), "n"(kMnMajorA ? 1 : 0),
+        "n"(kMnMajorB ? 1 : 0));
 }
 
 /// D += A B, A in registers, B MN-major.

@@ -1,12 +1,12 @@
 #include "kernels/information/info_nce.h"
 
-#include "kernels/information/each_sample.cuh"
+#include "kernels/information/pair_sums.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
 
-const RegisterDevice registered{&for_each_sample<InfoNceForward<float>>,
-                                &for_each_sample<InfoNceBackward<float>>};
+const RegisterDevice registered{&sum_pairs<InfoNceForward<float>>,
+                                &sum_pairs<InfoNceForward<BFloat16>>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

@@ -28,58 +28,55 @@ struct OwnAndOthers {
 /// losses[i] = ln sum_j exp(s_ij) - s_ii (van den Oord, Li, Vinyals: "Representation learning with
 /// contrastive predictive coding", 2018, eq. 4); with columns the mean of that and of ln sum_j
 /// exp(s_ji) - s_ii, as CLIP has it. ln N - mean loss is a lower bound of mutual information, and
-/// never exceeds ln N. Bytes and operations: a few per sample. Deterministic: elementwise, in f64.
+/// never exceeds ln N. The weights are for a cotangent of the losses, or of their mean where that
+/// is asked for: row_weight_i exp(s_ij - row_shift_i) is the softmax of row i times its share of
+/// the loss, the diagonal's weight that softmax less 1, which is -others / (own + others). Beside
+/// the sums, bytes and operations are a few per sample; in f64, in a fixed order.
 template <class T>
 struct InfoNceForward {
   static constexpr std::string_view name = "info_nce_forward";
-  PairTotals<T> totals;
-  T* losses;  // [n]
+  PairSums<T> sums;
+  SumOf<T>* losses;  // [n]
+  SumOf<T>* mean;    // [1] or null
+  PairWeights<SumOf<T>> weights;
 
-  CMIR_HOST_DEVICE void compute(std::int64_t i) const {
-    const auto own = static_cast<double>(totals.diagonal[i]);
-    double loss = OwnAndOthers(own, totals.row_largest[i], totals.row_sum[i]).loss(own);
-    if (totals.column_largest != nullptr) {
-      loss += OwnAndOthers(own, totals.column_largest[i], totals.column_sum[i]).loss(own);
-      loss *= 0.5;
+  CMIR_HOST_DEVICE bool symmetric() const { return sums.column_largest != nullptr; }
+
+  /// The loss of a row or column, its softmax's weight and shift; returns the diagonal's weight.
+  CMIR_HOST_DEVICE double add(std::int64_t i, SumOf<T> largest, double sum, double& loss,
+                              SumOf<T>* weight, SumOf<T>* shift) const {
+    const auto diagonal = static_cast<double>(sums.diagonal[i]);
+    const OwnAndOthers of(diagonal, static_cast<double>(largest), sum);
+    const double share = symmetric() ? 0.5 : 1.0;
+    const double cotangent = mean == nullptr ? share : share / static_cast<double>(sums.scores.n);
+    loss += share * of.loss(diagonal);
+    if (weight != nullptr) {
+      shift[i] = static_cast<SumOf<T>>(of.shift);
+      weight[i] = static_cast<SumOf<T>>(cotangent / (of.own + of.others));
     }
-    losses[i] = static_cast<T>(loss);
+    return -cotangent * of.others / (of.own + of.others);
   }
-  double bytes() const { return 8.0 * totals.n * sizeof(T); }
-  double operations() const { return 100.0 * totals.n; }
-};
-
-/// The weights and shifts of PairGradient for the cotangent of the losses: exp(s_ij - shift_i)
-/// weight_i is the softmax of row i times its share of the loss, the diagonal's weight that softmax
-/// less 1, which is -others / (own + others).
-template <class T>
-struct InfoNceBackward {
-  static constexpr std::string_view name = "info_nce_backward";
-  PairTotals<T> totals;
-  const T* cotangent;  // [n]
-  T* row_weight;       // [n]
-  T* row_shift;        // [n]
-  T* column_weight;    // [n], or null as the totals' columns are
-  T* column_shift;     // [n] or null
-  T* diagonal_weight;  // [n]
-
-  CMIR_HOST_DEVICE double half(std::int64_t i, double cotangent_i, const T* largest,
-                               const double* sum, T* weight, T* shift) const {
-    const OwnAndOthers of(static_cast<double>(totals.diagonal[i]), largest[i], sum[i]);
-    shift[i] = static_cast<T>(of.shift);
-    weight[i] = static_cast<T>(cotangent_i / (of.own + of.others));
-    return -cotangent_i * of.others / (of.own + of.others);
-  }
-  CMIR_HOST_DEVICE void compute(std::int64_t i) const {
-    const double share = totals.column_largest != nullptr ? 0.5 : 1.0;
-    const double c = share * static_cast<double>(cotangent[i]);
-    double diagonal = half(i, c, totals.row_largest, totals.row_sum, row_weight, row_shift);
-    if (totals.column_largest != nullptr) {
-      diagonal += half(i, c, totals.column_largest, totals.column_sum, column_weight, column_shift);
+  CMIR_HOST_DEVICE void finish_sample(std::int64_t i) const {
+    const PairWeights<SumOf<T>>& w = weights;
+    double loss = 0;
+    double diagonal = add(i, sums.row_largest[i], sums.row_sum[i], loss, w.row_weight, w.row_shift);
+    if (symmetric()) {
+      diagonal +=
+          add(i, sums.column_largest[i], sums.column_sum[i], loss, w.column_weight, w.column_shift);
     }
-    diagonal_weight[i] = static_cast<T>(diagonal);
+    losses[i] = static_cast<SumOf<T>>(loss);
+    if (w.row_weight != nullptr) w.diagonal_weight[i] = static_cast<SumOf<T>>(diagonal);
   }
-  double bytes() const { return 11.0 * totals.n * sizeof(T); }
-  double operations() const { return 60.0 * totals.n; }
+  CMIR_HOST_DEVICE bool wants_total() const { return mean != nullptr; }
+  CMIR_HOST_DEVICE double value_of(std::int64_t i) const { return static_cast<double>(losses[i]); }
+  CMIR_HOST_DEVICE void finish(double total) const {
+    *mean = static_cast<SumOf<T>>(total / static_cast<double>(sums.scores.n));
+  }
+  double bytes() const {
+    return sums.bytes() +
+           (weights.row_weight != nullptr ? 6.0 : 1.0) * sums.scores.n * sizeof(SumOf<T>);
+  }
+  double operations() const { return sums.operations() + 100.0 * sums.scores.n; }
 };
 
 }  // namespace cmir::kernels

@@ -1,17 +1,11 @@
 #include "kernels/information/leave_one_out.h"
 
-#include "kernels/information/each_sample.cuh"
-#include "kernels/loss/scaled_sum.cuh"
+#include "kernels/information/pair_sums.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
 
-void forward(const LeaveOneOutForward<float>& a) {
-  for_each_sample(a);
-  scaled_sum(a.of_rows, a.totals.n, 1, a.scale, a.value);
-}
-
-const RegisterDevice registered{&forward, &for_each_sample<LeaveOneOutBackward<float>>};
+const RegisterDevice registered{&sum_pairs<LeaveOneOutForward<float>>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

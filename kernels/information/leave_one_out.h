@@ -15,46 +15,39 @@
 
 namespace cmir::kernels {
 
-/// *value = scale sum_i (own_i + ln(n - 1) - ln sum_{j != i} exp(s_ij)), n >= 2. In f64, in a fixed
-/// order. Bytes: 28 n. Operations: 30 n.
+/// *value = scale sum_i (own_i + ln(n - 1) - ln sum_{j != i} exp(s_ij)), n >= 2; with no columns.
+/// The weights are for the cotangent of the value (whose gradient by own_i is scale):
+/// row_weight_i exp(s_ij - row_shift_i) is -scale times the softmax over the others, and the
+/// diagonal has no part in it. Beside the sums, bytes and operations are a few per sample; in f64,
+/// in a fixed order.
 template <class T>
 struct LeaveOneOutForward {
   static constexpr std::string_view name = "leave_one_out_forward";
-  PairTotals<T> totals;  // of the rows
-  const double* own;     // [n]
+  PairSums<T> sums;
+  const double* own;  // [n]
   double scale;
   double* of_rows;  // [n], scratch
-  T* value;         // [1]
+  SumOf<T>* value;  // [1]
+  PairWeights<SumOf<T>> weights;
 
-  CMIR_HOST_DEVICE void compute(std::int64_t i) const {
-    const double others = static_cast<double>(totals.row_largest[i]) + std::log(totals.row_sum[i]);
-    of_rows[i] = own[i] - others + std::log(static_cast<double>(totals.n - 1));
+  CMIR_HOST_DEVICE void finish_sample(std::int64_t i) const {
+    const double others = static_cast<double>(sums.row_largest[i]) + std::log(sums.row_sum[i]);
+    of_rows[i] = own[i] - others + std::log(static_cast<double>(sums.scores.n - 1));
+    if (weights.row_weight == nullptr) return;
+    weights.row_weight[i] = static_cast<SumOf<T>>(-scale / sums.row_sum[i]);
+    weights.row_shift[i] = sums.row_largest[i];
+    weights.diagonal_weight[i] = 0;
   }
-  double bytes() const { return (24.0 + sizeof(T)) * totals.n; }
-  double operations() const { return 30.0 * totals.n; }
-};
-
-/// The weights and shifts of PairGradient for the cotangent of the value (the gradient by own_i is
-/// cotangent scale): row_weight_i exp(s_ij - row_shift_i) is -cotangent scale times the softmax
-/// over the others, and the diagonal has no part in it. Elementwise, in f64. Bytes: 4 n elements
-/// and 8 n. Operations: 2 n.
-template <class T>
-struct LeaveOneOutBackward {
-  static constexpr std::string_view name = "leave_one_out_backward";
-  PairTotals<T> totals;
-  const T* cotangent;  // [1]
-  double scale;
-  T* row_weight;       // [n]
-  T* row_shift;        // [n]
-  T* diagonal_weight;  // [n]
-
-  CMIR_HOST_DEVICE void compute(std::int64_t i) const {
-    row_weight[i] = static_cast<T>(-scale * static_cast<double>(*cotangent) / totals.row_sum[i]);
-    row_shift[i] = totals.row_largest[i];
-    diagonal_weight[i] = 0;
+  CMIR_HOST_DEVICE bool wants_total() const { return true; }
+  CMIR_HOST_DEVICE double value_of(std::int64_t i) const { return of_rows[i]; }
+  CMIR_HOST_DEVICE void finish(double total) const {
+    *value = static_cast<SumOf<T>>(scale * total);
   }
-  double bytes() const { return (8.0 + 4.0 * sizeof(T)) * totals.n; }
-  double operations() const { return 2.0 * totals.n; }
+  double bytes() const {
+    return sums.bytes() +
+           (16.0 + (weights.row_weight != nullptr ? 3.0 : 0.0) * sizeof(SumOf<T>)) * sums.scores.n;
+  }
+  double operations() const { return sums.operations() + 30.0 * sums.scores.n; }
 };
 
 }  // namespace cmir::kernels

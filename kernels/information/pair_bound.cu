@@ -3,7 +3,6 @@
 #include <limits>
 
 #include "kernels/cuda/reduce.cuh"
-#include "kernels/information/each_sample.cuh"
 
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
@@ -23,13 +22,17 @@ __global__ void __launch_bounds__(kThreads) pair_bound_kernel(PairBoundForward<f
   }
   sum = block_reduce(sum, Sum{});
   diagonal = block_reduce(diagonal, Sum{});
-  if (threadIdx.x == 0) a.finish(largest, sum, diagonal);
+  CMIR_SHARED(double, log_denominator, [1]);
+  if (threadIdx.x == 0) log_denominator[0] = a.finish(largest, sum, diagonal);
+  __syncthreads();
+  if (a.weights.row_weight == nullptr) return;
+  for (std::int64_t i = threadIdx.x; i < t.n; i += kThreads) a.weigh(i, log_denominator[0]);
 }
 
 void forward(const PairBoundForward<float>& a) {
   launch(pair_bound_kernel, {.grid = dim3(1), .block = dim3(kThreads)}, a);
 }
-const RegisterDevice registered{&forward, &for_each_sample<PairBoundBackward<float>>};
+const RegisterDevice registered{&forward};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_DEVICE

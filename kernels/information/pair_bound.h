@@ -20,30 +20,29 @@ enum class PairBoundKind { nwj, donsker_varadhan };
 ///   donsker_varadhan  *value = m - L           (Belghazi et al.: "Mutual information neural
 ///                     estimation", 2018, eq. 10)
 /// Both are lower bounds in expectation. In both the derivative is 1 / n at s_ii and -exp(s_ij - D)
-/// / (n (n - 1)) elsewhere, with *log_denominator = D: 1, or L. With log_average (Donsker-Varadhan
-/// only) D is the logarithm of a moving average of exp(L), which takes the bias out of the gradient
-/// of small batches (MINE, section 3.2): *log_average = ln((1 - rate) exp(*log_average) + rate
-/// exp(L)), or L where it was -inf. n >= 2. Bytes: 3 n elements. Operations: 30 n. In f64, in a
-/// fixed order.
+/// / (n (n - 1)) elsewhere, where D is 1, or L; the weights are for that. With log_average
+/// (Donsker-Varadhan only) D is the logarithm of a moving average of exp(L), which takes the bias
+/// out of the gradient of small batches (MINE, section 3.2): *log_average = ln((1 - rate)
+/// exp(*log_average) + rate exp(L)), or L where it was -inf. n >= 2. Bytes: 3 to 6 n elements.
+/// Operations: 60 n. In f64, in a fixed order.
 template <class T>
 struct PairBoundForward {
   static constexpr std::string_view name = "pair_bound_forward";
   PairTotals<T> totals;  // of the rows
   PairBoundKind kind;
   double rate;
-  double* log_average;      // [1] or null, updated
-  T* value;                 // [1]
-  double* log_denominator;  // [1]
+  double* log_average;     // [1] or null, updated
+  T* value;                // [1]
+  PairWeights<T> weights;  // those of columns null
 
-  /// The outputs from the largest row_largest, the sum of row_sum exp(row_largest - largest) and
-  /// the sum of the diagonal.
-  CMIR_HOST_DEVICE void finish(double largest, double sum, double diagonal) const {
+  /// The value and the average, from the largest row_largest, the sum of row_sum exp(row_largest -
+  /// largest) and the sum of the diagonal. Returns D.
+  CMIR_HOST_DEVICE double finish(double largest, double sum, double diagonal) const {
     const auto n = static_cast<double>(totals.n);
     const double log_mean = largest + std::log(sum) - std::log(n) - std::log(n - 1);
     *value = static_cast<T>(diagonal / n -
                             (kind == PairBoundKind::nwj ? std::exp(log_mean - 1) : log_mean));
-    *log_denominator = kind == PairBoundKind::nwj ? 1.0 : log_mean;
-    if (log_average == nullptr) return;
+    if (log_average == nullptr) return kind == PairBoundKind::nwj ? 1.0 : log_mean;
     if (std::isinf(*log_average)) {
       *log_average = log_mean;
     } else {
@@ -52,33 +51,21 @@ struct PairBoundForward {
       *log_average = apart > 0 ? log_mean + std::log(rate + (1 - rate) * std::exp(-apart))
                                : before + std::log1p(rate * std::expm1(apart));
     }
-    *log_denominator = *log_average;
+    return *log_average;
   }
-  double bytes() const { return 3.0 * totals.n * sizeof(T); }
-  double operations() const { return 30.0 * totals.n; }
-};
-
-/// The weights and shifts of PairGradient for the cotangent of the value; those of columns stay
-/// null. Elementwise, in f64. Bytes: 4 n elements. Operations: 30 n.
-template <class T>
-struct PairBoundBackward {
-  static constexpr std::string_view name = "pair_bound_backward";
-  PairTotals<T> totals;
-  const T* cotangent;             // [1]
-  const double* log_denominator;  // [1]
-  T* row_weight;                  // [n]
-  T* row_shift;                   // [n]
-  T* diagonal_weight;             // [n]
-
-  CMIR_HOST_DEVICE void compute(std::int64_t i) const {
-    const auto n = static_cast<double>(totals.n), share = static_cast<double>(*cotangent) / n;
-    const auto shift = static_cast<double>(totals.row_largest[i]);
-    row_shift[i] = totals.row_largest[i];
-    row_weight[i] = static_cast<T>(-share / (n - 1) * std::exp(shift - *log_denominator));
-    diagonal_weight[i] = static_cast<T>(share);
+  /// Sample i's weights.
+  CMIR_HOST_DEVICE void weigh(std::int64_t i, double log_denominator) const {
+    const auto n = static_cast<double>(totals.n);
+    const T shift = totals.row_largest[i];
+    weights.row_shift[i] = shift;
+    weights.row_weight[i] =
+        static_cast<T>(-std::exp(static_cast<double>(shift) - log_denominator) / (n * (n - 1)));
+    weights.diagonal_weight[i] = static_cast<T>(1 / n);
   }
-  double bytes() const { return 4.0 * totals.n * sizeof(T); }
-  double operations() const { return 30.0 * totals.n; }
+  double bytes() const {
+    return (weights.row_weight != nullptr ? 6.0 : 3.0) * totals.n * sizeof(T);
+  }
+  double operations() const { return (weights.row_weight != nullptr ? 60.0 : 30.0) * totals.n; }
 };
 
 }  // namespace cmir::kernels

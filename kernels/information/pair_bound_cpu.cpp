@@ -19,18 +19,14 @@ void forward(const PairBoundForward<T>& a) {
     sum += t.row_sum[i] * std::exp(static_cast<double>(t.row_largest[i]) - largest);
     diagonal += t.diagonal[i];
   }
-  a.finish(largest, sum, diagonal);
-}
-
-template <class T>
-void backward(const PairBoundBackward<T>& a) {
-  parallel_for(0, a.totals.n, 1024, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) a.compute(i);
+  const double log_denominator = a.finish(largest, sum, diagonal);
+  if (a.weights.row_weight == nullptr) return;
+  parallel_for(0, t.n, 1024, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) a.weigh(i, log_denominator);
   });
 }
 
-const RegisterCpu registered{kIsa, &forward<float>, &forward<double>, &backward<float>,
-                             &backward<double>};
+const RegisterCpu registered{kIsa, &forward<float>, &forward<double>};
 
 }  // namespace
 }  // namespace cmir::kernels::CMIR_ISA

@@ -16,38 +16,12 @@ namespace cmir::kernels::CMIR_DEVICE {
 
 inline constexpr int kPairThreads = 256;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-/// Blocks a multiprocessor: as many as have registers enough. The compiler, left to itself, aims at
-/// more for sm_120, and spills.
-template <class T>
-inline constexpr int kPairBlocks = std::is_same_v<T, BFloat16> ? 2 : 1;
 inline constexpr int kTile = static_cast<int>(kPairTile);
-
-template <class T>
-using PairFactors =
-    std::conditional_t<std::is_same_v<T, BFloat16>, Bf16Factors, Tf32Factors</*kSplit=*/true>>;
 
 /// In bf16 the scores' own rounding hides what __expf is off by.
 template <class T>
 __device__ float exponential(float x) {
   return std::is_same_v<T, BFloat16> ? __expf(x) : expf(x);
-}
-
-// ---- Which scores a thread has. A warp has 64 x 32 of the tile's: 2 x 4 warps.
-
-inline constexpr int kWarpRows = 64, kWarpColumns = 32;
-inline constexpr int kRowTiles = kWarpRows / 16, kColumnTiles = kWarpColumns / 8;
-inline constexpr int kAcross = kTile / kWarpColumns, kDown = kTile / kWarpRows;
-using WarpScores = float[kRowTiles][kColumnTiles][4];
-
-__device__ inline int warp() { return static_cast<int>(threadIdx.x) / 32; }
-__device__ inline int warp_row() { return warp() / kAcross * kWarpRows; }
-__device__ inline int warp_column() { return warp() % kAcross * kWarpColumns; }
-/// Where in the tile the thread's scores are: [m][.][2 half + .] and [.][n][odd + .].
-__device__ inline int own_row(int m, int half) {
-  return warp_row() + 16 * m + lane_of_warp() / 4 + 8 * half;
-}
-__device__ inline int own_column(int n, int odd) {
-  return warp_column() + 8 * n + lane_of_warp() % 4 * 2 + odd;
 }
 
 /// f(std::integral_constant<int, q>) for q = 0 .. kCount - 1: indices that the compiler knows keep
@@ -58,95 +32,34 @@ __device__ void for_constants(const F& f) {
   if constexpr (q + 1 < kCount) for_constants<kCount, q + 1>(f);
 }
 
-/// f(m, n, e) for each of the thread's scores [m][n][e].
-template <class F>
-__device__ void for_each_score(const F& f) {
-  for_constants<kRowTiles * kColumnTiles * 4>([&](auto i) {
-    constexpr int m = i / (kColumnTiles * 4), n = i / 4 % kColumnTiles, e = i % 4;
-    f(m, n, e);
-  });
-}
+/// Which scores of a tile a thread has: those of its warp, kRows x kColumns, in the layout of
+/// products' results.
+template <int kRows, int kColumns>
+struct PairLayout {
+  static constexpr int kWarpRows = kRows, kWarpColumns = kColumns;
+  static constexpr int kRowTiles = kRows / 16, kColumnTiles = kColumns / 8;
+  static constexpr int kAcross = kTile / kColumns, kDown = kTile / kRows;  ///< warps
+  using Scores = float[kRowTiles][kColumnTiles][4];
 
-// ---- Chunks
-
-/// Features of a chunk.
-template <class T>
-inline constexpr int kChunk = 128 / static_cast<int>(sizeof(T));
-/// Elements of the two slots of chunks of both factors that for_each_tile works with.
-template <class T>
-inline constexpr int kChunks = 4 * kTile* kChunk<T>;
-
-/// Where a chunk keeps a row's feature: the 16 bytes u of row r are at u ^ (r % 8), so that no two
-/// of the eight rows of an ldmatrix meet in a bank.
-template <class T>
-__device__ int chunk_place(int row, int feature) {
-  constexpr int unit = kVectorSize<T>;
-  return row * kChunk<T> + ((feature / unit) ^ (row % 8)) * unit + feature % unit;
-}
-
-template <class T>
-struct Factor {
-  const T* values;  // [n, d]
-  int n, d;
-  bool vectors;  // rows begin at multiples of 16 bytes
-
-  /// Features of the chunk that begins with feature `depth`, rounded up to the 32 bytes of an mma.
-  __device__ int depth_of(int depth) const {
-    constexpr int step = 2 * kVectorSize<T>;
-    return min((d - depth + step - 1) / step * step, kChunk<T>);
+  static __device__ int warp() { return static_cast<int>(threadIdx.x) / 32; }
+  static __device__ int warp_row() { return warp() / kAcross * kRows; }
+  static __device__ int warp_column() { return warp() % kAcross * kColumns; }
+  /// Where in the tile the thread's scores are: [m][.][2 half + .] and [.][n][odd + .].
+  static __device__ int own_row(int m, int half) {
+    return warp_row() + 16 * m + lane_of_warp() / 4 + 8 * half;
+  }
+  static __device__ int own_column(int n, int odd) {
+    return warp_column() + 8 * n + lane_of_warp() % 4 * 2 + odd;
+  }
+  /// f(m, n, e) for each of the thread's scores [m][n][e].
+  template <class F>
+  static __device__ void for_each_score(const F& f) {
+    for_constants<kRowTiles * kColumnTiles * 4>([&](auto i) {
+      constexpr int m = i / (kColumnTiles * 4), n = i / 4 % kColumnTiles, e = i % 4;
+      f(m, n, e);
+    });
   }
 };
-
-/// Starts to copy depth_of(depth) features from `depth` on of kTile rows from `row` on, and zeros
-/// where the matrix has none.
-template <class T>
-__device__ void load_chunk(const SharedPointer<T>& chunk, const Factor<T>& from, int row,
-                           int depth) {
-  constexpr int unit = kVectorSize<T>;
-  const int used = from.depth_of(depth);
-  for (int e = static_cast<int>(threadIdx.x); e < kTile * kChunk<T> / unit; e += kPairThreads) {
-    const int r = e / (kChunk<T> / unit), k = e % (kChunk<T> / unit) * unit;
-    if (k >= used) continue;
-    const int left = row + r < from.n ? from.d - depth - k : 0;  // features of the row
-    const T* source =
-        left > 0 ? from.values + std::int64_t{row + r} * from.d + (depth + k) : from.values;
-    if (from.vectors) {
-      cp_async_16(chunk + chunk_place<T>(r, k), source, left > 0 ? 16 : 0);
-    } else {
-      Vector<T, unit> values;
-      for (int i = 0; i < unit; ++i) values[i] = i < left ? source[i] : T(0.0F);
-      store_vector(chunk + chunk_place<T>(r, k), values);
-    }
-  }
-}
-
-/// scores += the warp's products over `depth` features of two chunks.
-template <class T>
-__device__ void add_scores(const SharedPointer<T>& a, const SharedPointer<T>& b, int depth,
-                           WarpScores& scores) {
-  using Factors = PairFactors<T>;
-  constexpr int unit = kVectorSize<T>;
-  for (int k = 0; k < depth; k += 2 * unit) {
-    typename Factors::Right right[kColumnTiles];
-    for (int n = 0; n < kColumnTiles; n += 2) {
-      unsigned x[4];
-      ldmatrix(x, b + chunk_place<T>(
-                          warp_column() + 8 * n + lane_of_warp() % 8 + lane_of_warp() / 16 * 8,
-                          k + lane_of_warp() / 8 % 2 * unit));
-      right[n] = Factors::right(x[0], x[1]);
-      right[n + 1] = Factors::right(x[2], x[3]);
-    }
-    for (int m = 0; m < kRowTiles; ++m) {
-      unsigned x[4];
-      ldmatrix(x, a + chunk_place<T>(warp_row() + 16 * m + lane_of_warp() % 16,
-                                     k + lane_of_warp() / 16 * unit));
-      const auto left = Factors::left(x);
-      for (int n = 0; n < kColumnTiles; ++n) add_product<Factors>(scores[m][n], left, right[n]);
-    }
-  }
-}
-
-// ---- A block's tiles
 
 /// The tiles of rows row .. row_end and columns column .. column_end, the first of each at a
 /// multiple of kTile. (An int holds what n may be: nobody has 2^62 pairs.)
@@ -154,55 +67,145 @@ struct TileRange {
   int row, row_end, column, column_end;
 };
 
-/// use(row, column, products) with the products of a's rows from `row` on and b's from `column` on,
-/// for each tile, row after row of tiles; `chunks` has kChunks<T> elements. All threads call, and
-/// all meet between a tile and the next. While a chunk is multiplied the next one, of the next tile
-/// too, is on its way.
-template <class T, class Use>
-__device__ void for_each_tile(const PairScores<T>& s, bool vectors, const TileRange& range,
-                              const SharedPointer<T>& chunks, const Use& use) {
-  constexpr int size = kTile * kChunk<T>;
-  const int n = static_cast<int>(s.n), d = static_cast<int>(s.d);
-  const Factor<T> a{s.a, n, d, vectors}, b{s.b, n, d, vectors};
-  int next_row = range.row, next_column = range.column, next_depth = 0, slot = 0;
-  const auto load_next = [&](int to) {
-    if (next_row < range.row_end) {
-      load_chunk(chunks + 2 * to * size, a, next_row, next_depth);
-      load_chunk(chunks + (2 * to + 1) * size, b, next_column, next_depth);
-      next_depth += kChunk<T>;
-      if (next_depth >= d) {
-        next_depth = 0;
-        next_column += kTile;
-        if (next_column >= range.column_end) {
-          next_column = range.column;
-          next_row += kTile;
+template <class T>
+struct Factor {
+  /// Features of a chunk.
+  static constexpr int kChunk = 128 / static_cast<int>(sizeof(T));
+
+  const T* values;  // [n, d]
+  int n, d;
+  bool vectors;  // rows begin at multiples of 16 bytes
+
+  /// Features of the chunk that begins with feature `depth`, rounded up to the 32 bytes of an mma.
+  __device__ int depth_of(int depth) const {
+    constexpr int step = 2 * kVectorSize<T>;
+    return min((d - depth + step - 1) / step * step, kChunk);
+  }
+};
+
+/// A block's tiles by mma.sync, with chunks of both factors in two slots.
+template <class T>
+class MmaTiles : public PairLayout<64, 32> {
+ public:
+  using Element = T;
+  static constexpr bool kHere = true;  ///< whether the architecture that is compiled for has it
+  using Factors =
+      std::conditional_t<std::is_same_v<T, BFloat16>, Bf16Factors, Tf32Factors</*kSplit=*/true>>;
+  /// Blocks a multiprocessor: as many as have registers enough. The compiler, left to itself, aims
+  /// at more for sm_120, and spills.
+  static constexpr int kBlocks = std::is_same_v<T, BFloat16> ? 2 : 1;
+  /// What the host says of the factors.
+  struct Source {
+    bool vectors;
+  };
+  static Source source_of(const PairScores<T>& s) {
+    constexpr int unit = kVectorSize<T>;
+    return {s.d % unit == 0 && is_vector_aligned<unit>(s.a) && is_vector_aligned<unit>(s.b)};
+  }
+  static std::size_t shared_bytes(const PairScores<T>&) { return 4 * kSlotSize * sizeof(T); }
+
+  __device__ MmaTiles(const PairScores<T>& s, const Source& source, const SharedPointer<T>& memory)
+      : chunks_(memory),
+        a_{s.a, static_cast<int>(s.n), static_cast<int>(s.d), source.vectors},
+        b_{s.b, static_cast<int>(s.n), static_cast<int>(s.d), source.vectors} {}
+
+  /// use(row, column, products) with the products of a's rows from `row` on and b's from `column`
+  /// on, for each tile, row after row of tiles. All threads call, and all meet between a tile and
+  /// the next. While a chunk is multiplied the next one, of the next tile too, is on its way.
+  template <class Use>
+  __device__ void for_each(const TileRange& range, const Use& use) const {
+    int next_row = range.row, next_column = range.column, next_depth = 0, slot = 0;
+    const auto load_next = [&](int to) {
+      if (next_row < range.row_end) {
+        load(chunks_ + 2 * to * kSlotSize, a_, next_row, next_depth);
+        load(chunks_ + (2 * to + 1) * kSlotSize, b_, next_column, next_depth);
+        next_depth += kChunk;
+        if (next_depth >= a_.d) {
+          next_depth = 0;
+          next_column += kTile;
+          if (next_column >= range.column_end) {
+            next_column = range.column;
+            next_row += kTile;
+          }
         }
       }
-    }
-    cp_async_commit();
-  };
-  load_next(slot);
-  for (int row = range.row; row < range.row_end; row += kTile) {
-    for (int column = range.column; column < range.column_end; column += kTile) {
-      WarpScores products = {};
-      for (int depth = 0; depth < d; depth += kChunk<T>) {
-        cp_async_wait_group<0>();
-        __syncthreads();  // the chunk is there, and the other slot has been used
-        load_next(1 - slot);
-        add_scores(chunks + 2 * slot * size, chunks + (2 * slot + 1) * size, a.depth_of(depth),
-                   products);
-        slot = 1 - slot;
+      cp_async_commit();
+    };
+    load_next(slot);
+    for (int row = range.row; row < range.row_end; row += kTile) {
+      for (int column = range.column; column < range.column_end; column += kTile) {
+        Scores products = {};
+        for (int depth = 0; depth < a_.d; depth += kChunk) {
+          cp_async_wait_group<0>();
+          __syncthreads();  // the chunk is there, and the other slot has been used
+          load_next(1 - slot);
+          add(chunks_ + 2 * slot * kSlotSize, chunks_ + (2 * slot + 1) * kSlotSize,
+              a_.depth_of(depth), products);
+          slot = 1 - slot;
+        }
+        use(row, column, products);
       }
-      use(row, column, products);
     }
   }
-}
 
-template <class T>
-bool are_vectors(const PairScores<T>& s) {
-  constexpr int unit = kVectorSize<T>;
-  return s.d % unit == 0 && is_vector_aligned<unit>(s.a) && is_vector_aligned<unit>(s.b);
-}
+ private:
+  static constexpr int kChunk = Factor<T>::kChunk, kSlotSize = kTile * kChunk;
+
+  /// Where a chunk keeps a row's feature: the 16 bytes u of row r are at u ^ (r % 8), so that no
+  /// two of the eight rows of an ldmatrix meet in a bank.
+  static __device__ int place(int row, int feature) {
+    constexpr int unit = kVectorSize<T>;
+    return row * kChunk + ((feature / unit) ^ (row % 8)) * unit + feature % unit;
+  }
+
+  /// Starts to copy depth_of(depth) features from `depth` on of kTile rows from `row` on, and zeros
+  /// where the matrix has none.
+  static __device__ void load(const SharedPointer<T>& chunk, const Factor<T>& from, int row,
+                              int depth) {
+    constexpr int unit = kVectorSize<T>;
+    const int used = from.depth_of(depth);
+    for (int e = static_cast<int>(threadIdx.x); e < kSlotSize / unit; e += kPairThreads) {
+      const int r = e / (kChunk / unit), k = e % (kChunk / unit) * unit;
+      if (k >= used) continue;
+      const int left = row + r < from.n ? from.d - depth - k : 0;  // features of the row
+      const T* source =
+          left > 0 ? from.values + std::int64_t{row + r} * from.d + (depth + k) : from.values;
+      if (from.vectors) {
+        cp_async_16(chunk + place(r, k), source, left > 0 ? 16 : 0);
+      } else {
+        Vector<T, unit> values;
+        for (int i = 0; i < unit; ++i) values[i] = i < left ? source[i] : T(0.0F);
+        store_vector(chunk + place(r, k), values);
+      }
+    }
+  }
+
+  /// scores += the warp's products over `depth` features of two chunks.
+  static __device__ void add(const SharedPointer<T>& a, const SharedPointer<T>& b, int depth,
+                             Scores& scores) {
+    constexpr int unit = kVectorSize<T>;
+    const int lane = lane_of_warp();
+    for (int k = 0; k < depth; k += 2 * unit) {
+      typename Factors::Right right[kColumnTiles];
+      for (int n = 0; n < kColumnTiles; n += 2) {
+        unsigned x[4];
+        ldmatrix(x, b + place(warp_column() + 8 * n + lane % 8 + lane / 16 * 8,
+                              k + lane / 8 % 2 * unit));
+        right[n] = Factors::right(x[0], x[1]);
+        right[n + 1] = Factors::right(x[2], x[3]);
+      }
+      for (int m = 0; m < kRowTiles; ++m) {
+        unsigned x[4];
+        ldmatrix(x, a + place(warp_row() + 16 * m + lane % 16, k + lane / 16 * unit));
+        const auto left = Factors::left(x);
+        for (int n = 0; n < kColumnTiles; ++n) add_product<Factors>(scores[m][n], left, right[n]);
+      }
+    }
+  }
+
+  SharedPointer<T> chunks_;
+  Factor<T> a_, b_;
+};
 
 inline unsigned blocks_of(std::int64_t count, std::int64_t per_block) {
   return static_cast<unsigned>((count + per_block - 1) / per_block);

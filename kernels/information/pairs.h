@@ -12,10 +12,10 @@
 // summed or weighed; a thread owns a group of columns. Where a tile's scores lie
 // within kPairRange of each other, its row and column sums share one exp of each, relative to the
 // largest. CUDA: tiles of kPairTile^2 on tensor cores, in f32 by three products of TF32
-// (pair_tile.cuh). A block sums over a square region of tiles, and a second kernel merges the
-// regions; gradients come by bands: a kernel writes dS of pair_band(n) rows, and two products of
-// cuBLAS (in f32 without TF32) do the rest. Scores must be finite; a NaN gives NaN. Nothing depends
-// on the number of threads.
+// (pair_tile.cuh). A block sums over a square region of tiles, and the last one of a row or column
+// of regions merges them in the same launch; gradients come by blocks of dS that a kernel writes,
+// and of which two products, of cuBLAS (in f32 without TF32) or on Hopper in bf16 of one kernel, do
+// the rest. Scores must be finite; a NaN gives NaN. Nothing depends on the number of threads.
 //
 // With T = BFloat16, a and b are bf16 and all else is f32, as for Gemm: scores are exact products
 // summed in f32, and the factor dS of da and db (on CUDA and AMX scale dS) is rounded to bf16, to
@@ -42,8 +42,10 @@ inline constexpr std::int64_t kPairRows = 128, kPairColumns = 256, kPairBand = 5
 inline constexpr int kPairRange = 32;
 /// Rows and columns of a CUDA block's tile.
 inline constexpr std::int64_t kPairTile = 128;
-/// Bytes, and rows, of dS that CUDA holds at most.
-inline constexpr std::int64_t kPairBandBytes = std::int64_t{256} << 20, kPairBandRows = 4096;
+/// Bytes of the block of dS that CUDA holds, and its rows, at most. Such a block is wide and high
+/// enough that what its products add to da and db is little beside it, and that they have tiles for
+/// all multiprocessors.
+inline constexpr std::int64_t kPairBlockBytes = std::int64_t{256} << 20, kPairBlockRows = 8192;
 
 /// Samples up to which callers keep the CPU's scores from PairSums to PairGradient, which is a
 /// product of four less for an array of at most 8 MiB.
@@ -66,16 +68,12 @@ inline std::int64_t pair_tile_size(std::int64_t n) {
 inline std::int64_t pair_region(std::int64_t n) {
   return std::clamp<std::int64_t>((n + 32 * kPairTile - 1) / (32 * kPairTile), 1, 24) * kPairTile;
 }
-/// Elements from one row of dS to the next on CUDA: aligned for vectors.
-inline std::int64_t pair_band_stride(std::int64_t n) { return (n + 7) / 8 * 8; }
-/// Rows of dS that CUDA holds at a time: as many whole tiles as kPairBandBytes hold of T, at least
-/// one tile, and no more than kPairBandRows, from which on the band's product adds to db at the
-/// rate of the tensor cores rather than of the memory.
+inline std::int64_t pair_block_rows(std::int64_t n) { return std::min(n, kPairBlockRows); }
+/// Columns of a block of T, which are the elements between its rows too: aligned for vectors.
 template <class T>
-std::int64_t pair_band(std::int64_t n) {
-  const std::int64_t row_bytes = pair_band_stride(n) * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t rows = kPairBandBytes / row_bytes / kPairTile * kPairTile;
-  return std::min(n, std::clamp(rows, kPairTile, kPairBandRows));
+std::int64_t pair_block_columns(std::int64_t n) {
+  constexpr std::int64_t most = kPairBlockBytes / kPairBlockRows / std::int64_t{sizeof(T)};
+  return std::min((n + 7) / 8 * 8, most);
 }
 
 template <class T>
@@ -115,10 +113,10 @@ struct PairSums {
   SumOf<T>* kept = nullptr;  // [n, n] for PairGradient, on the CPU alone; or null
 
   /// The CPU's tile and rows' largest of each group, or CUDA's largest and sum of each row and
-  /// column in each region.
+  /// column in each region, and counters of regions.
   static std::int64_t workspace_size(std::int64_t n) {
     const std::int64_t regions = chunk_count(0, n, pair_region(n));
-    return std::max(pair_groups(n) * (pair_tile_size(n) + n), 4 * regions * n);
+    return std::max(pair_groups(n) * (pair_tile_size(n) + n), 4 * regions * n + 3 * regions + 1);
   }
   /// The CPU's rows' sums of each group.
   static std::int64_t partial_size(std::int64_t n) { return pair_groups(n) * n; }
@@ -139,16 +137,26 @@ struct PairTotals {
   std::int64_t n;
 };
 
-/// With dS_ij = row_weight[i] exp(s_ij - row_shift[i]) + column_weight[j] exp(s_ij -
-/// column_shift[j]) for i != j, and dS_ii = diagonal_weight[i]:
+/// What PairGradient reads, as a forward kernel leaves it.
+template <class T>
+struct PairWeights {
+  T* row_weight;       // [n], or null: none of these is wanted
+  T* row_shift;        // [n]
+  T* column_weight;    // [n], or null: one way only
+  T* column_shift;     // [n], or null as column_weight is
+  T* diagonal_weight;  // [n]
+};
+
+/// With dS_ij = c_i row_weight[i] exp(s_ij - row_shift[i]) + c_j column_weight[j] exp(s_ij -
+/// column_shift[j]) for i != j, dS_ii = c_i diagonal_weight[i], and c the cotangent:
 ///   da = scale dS b, db = scale dS^T a; each may be null.
 /// (The gradient of ln scale is sum_i a_i . da_i, for which nothing is recomputed.) A shift is at
 /// least the largest score of its row or column but the diagonal's. The scores are recomputed once
 /// for both, unless they were kept: three units. On the CPU no exp is below about eps^4 where a
 /// tile's scores lie far apart. Bytes: 4 n d + 5 n elements,
-/// and on CUDA the band's, written once and read twice. Memory beside the results: workspace_size,
-/// on the CPU at most kPairGroups (kPairBand d + kPairRows 272) elements, on CUDA a band of dS, at
-/// most kPairBandBytes, or one tile's rows.
+/// and on CUDA those of dS, written once and read twice. Memory beside the results: workspace_size,
+/// on the CPU at most kPairGroups (kPairBand d + kPairRows 272) elements, on CUDA a block of dS, at
+/// most kPairBlockBytes.
 template <class T>
 struct PairGradient {
   static constexpr std::string_view name = "pair_gradient";
@@ -162,14 +170,19 @@ struct PairGradient {
   SumOf<T>* db;                     // [n, d] or null
   SumOf<T>* workspace;              // [workspace_size(device, n, d)]
   const SumOf<T>* kept = nullptr;   // [n, n]: what PairSums kept, so that no score is recomputed
+  const SumOf<T>* cotangent = nullptr;  // [n], or [1] where it is shared, or null: 1
+  bool shared_cotangent = false;
 
+  CMIR_HOST_DEVICE SumOf<T> cotangent_of(std::int64_t i) const {
+    return cotangent == nullptr ? SumOf<T>(1) : cotangent[shared_cotangent ? 0 : i];
+  }
   /// The CPU's tile of each group, and what the group adds to a band's da; on other devices CUDA's
-  /// band, in T, and no less than the CPU's, whose kernels tests run there.
+  /// block, in T, and no less than the CPU's, whose kernels tests run there.
   static std::int64_t workspace_size(Device device, std::int64_t n, std::int64_t d) {
     const std::int64_t of_cpu = pair_groups(n) * (pair_tile_size(n) + std::min(n, kPairBand) * d);
     if (device.is_cpu()) return of_cpu;
     const std::int64_t bytes =
-        pair_band<T>(n) * pair_band_stride(n) * static_cast<std::int64_t>(sizeof(T));
+        pair_block_rows(n) * pair_block_columns<T>(n) * static_cast<std::int64_t>(sizeof(T));
     return std::max(of_cpu, bytes / static_cast<std::int64_t>(sizeof(SumOf<T>)));
   }
   double bytes() const {

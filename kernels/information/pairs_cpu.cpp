@@ -231,18 +231,33 @@ template <class T>
   return cpu::exp(x < kSmallest ? kSmallest : x);
 }
 
+/// The weights of a tile's columns, with their cotangents.
+template <class T>
+struct ColumnWeights {
+  alignas(64) SumOf<T> values[kPairColumns];
+
+  ColumnWeights(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
+    for (std::int64_t j = 0; j < tile.columns && a.column_weight != nullptr; ++j) {
+      const std::int64_t g = tile.column + j;
+      values[j] = a.column_weight[g] * a.cotangent_of(g);
+    }
+  }
+};
+
 /// A tile's scores become dS, each sum's exp by itself.
 template <class T>
 void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
+  const ColumnWeights<T> weights(a, tile);
   for (std::int64_t i = 0; i < tile.rows; ++i) {
     SumOf<T>* s = tile[i];
-    const SumOf<T> weight = a.row_weight[tile.row + i], shift = a.row_shift[tile.row + i];
+    const std::int64_t g = tile.row + i;
+    const SumOf<T> weight = a.row_weight[g] * a.cotangent_of(g), shift = a.row_shift[g];
     if (a.column_weight) {
-      const SumOf<T>*weights = a.column_weight + tile.column,
-            *shifts = a.column_shift + tile.column;
+      const SumOf<T>* shifts = a.column_shift + tile.column;
 #pragma omp simd
       for (std::int64_t j = 0; j < tile.columns; ++j) {
-        s[j] = weight * bounded_exp(s[j] - shift) + weights[j] * bounded_exp(s[j] - shifts[j]);
+        s[j] =
+            weight * bounded_exp(s[j] - shift) + weights.values[j] * bounded_exp(s[j] - shifts[j]);
       }
     } else {
 #pragma omp simd
@@ -254,19 +269,20 @@ void weigh_apart(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
 /// The same with one exp for both, relative to `reference`.
 template <class T>
 void weigh_both(const PairGradient<T>& a, const Tile<SumOf<T>>& tile, SumOf<T> reference) {
-  alignas(64) SumOf<T> of_column[kPairColumns];
-  const SumOf<T>*weights = a.column_weight + tile.column, *shifts = a.column_shift + tile.column;
+  ColumnWeights<T> of_columns(a, tile);
+  const SumOf<T>* shifts = a.column_shift + tile.column;
 #pragma omp simd
   for (std::int64_t j = 0; j < tile.columns; ++j) {
-    of_column[j] = weights[j] * cpu::exp(reference - shifts[j]);
+    of_columns.values[j] *= cpu::exp(reference - shifts[j]);
   }
   for (std::int64_t i = 0; i < tile.rows; ++i) {
     const std::int64_t g = tile.row + i;
-    const SumOf<T> of_row = a.row_weight[g] * cpu::exp(reference - a.row_shift[g]);
+    const SumOf<T> of_row =
+        a.row_weight[g] * a.cotangent_of(g) * cpu::exp(reference - a.row_shift[g]);
     SumOf<T>* s = tile[i];
 #pragma omp simd
     for (std::int64_t j = 0; j < tile.columns; ++j) {
-      s[j] = cpu::exp(s[j] - reference) * (of_row + of_column[j]);
+      s[j] = cpu::exp(s[j] - reference) * (of_row + of_columns.values[j]);
     }
   }
 }
@@ -277,7 +293,8 @@ void weigh(const PairGradient<T>& a, const Tile<SumOf<T>>& tile) {
   const SumOf<T> reference =
       a.column_weight ? shared_reference(tile) : std::numeric_limits<SumOf<T>>::quiet_NaN();
   std::isnan(reference) ? weigh_apart(a, tile) : weigh_both(a, tile, reference);
-  tile.for_diagonal([&](std::int64_t g, SumOf<T>& score) { score = a.diagonal_weight[g]; });
+  tile.for_diagonal(
+      [&](std::int64_t g, SumOf<T>& score) { score = a.diagonal_weight[g] * a.cotangent_of(g); });
 }
 
 /// Adds the scores of the group's columns and of the band's rows, [band, end), to db; leaves what

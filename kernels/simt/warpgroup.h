@@ -70,14 +70,14 @@ void wgmma_wait(const Sums&...) {
   wait_for_warpgroup_products(Keep, {});
 }
 
-template <int kTiles>
+template <bool kMnMajorA = false, bool kMnMajorB = false, int kTiles>
 void warpgroup_multiply(float (&d)[kTiles][4], const MatrixDescriptor& a, const MatrixDescriptor& b,
                         bool keep) {
-  issue_warpgroup_product({&d[0][0], kTiles, keep, false, {}, a, b, false});
+  issue_warpgroup_product({&d[0][0], kTiles, keep, false, {}, a, b, kMnMajorA, kMnMajorB});
 }
 template <int kTiles>
 void warpgroup_multiply(float (&d)[kTiles][4], const unsigned (&a)[4], const MatrixDescriptor& b) {
-  issue_warpgroup_product({&d[0][0], kTiles, true, true, std::to_array(a), b, b, true});
+  issue_warpgroup_product({&d[0][0], kTiles, true, true, std::to_array(a), b, b, false, true});
 }
 
 }  // namespace cmir::kernels::simt

@@ -48,16 +48,23 @@ void for_each_of_rows(const MatrixDescriptor& matrix, int first, int rows, const
     }
   }
 }
-/// f(column, k, value) for a factor of which the columns lie one behind another.
+/// f(row, k, value) for `rows` rows from `first` on of a factor of which they lie one behind
+/// another.
 template <class F>
-void for_each_of_columns(const MatrixDescriptor& matrix, int columns, const F& f) {
+void for_each_of_columns(const MatrixDescriptor& matrix, int first, int rows, const F& f) {
   for (int k = 0; k < static_cast<int>(kDepth); ++k) {
-    for (int n = 0; n < columns; n += 8) {
+    for (int r = 0; r < rows; r += 8) {
+      const int row = first + r;
       const Piece piece = read_piece(
-          matrix, n / 64 * matrix.leading + n % 64 * 2 + k / 8 * matrix.stride + k % 8 * 128);
-      for (int i = 0; i < 8; ++i) f(n + i, k, static_cast<float>(piece[i]));
+          matrix, row / 64 * matrix.leading + row % 64 * 2 + k / 8 * matrix.stride + k % 8 * 128);
+      for (int i = 0; i < 8; ++i) f(r + i, k, static_cast<float>(piece[i]));
     }
   }
+}
+/// The same of either kind.
+template <class F>
+void for_each_of(const MatrixDescriptor& matrix, bool mn_major, int first, int rows, const F& f) {
+  mn_major ? for_each_of_columns(matrix, first, rows, f) : for_each_of_rows(matrix, first, rows, f);
 }
 
 using Products = Lanes<const WarpgroupProduct*, int>;
@@ -78,15 +85,11 @@ void multiply(const Products& lanes) {
     });
   } else {
     const int warp = static_cast<int>(thread_rank()) / 32 % 4;
-    for_each_of_rows(one.left, 16 * warp, 16,
-                     [&](int row, int k, float value) { left[row][k] = value; });
+    for_each_of(one.left, one.left_mn_major, 16 * warp, 16,
+                [&](int row, int k, float value) { left[row][k] = value; });
   }
-  const auto keep = [&](int column, int k, float value) { right[column][k] = value; };
-  const int columns = 8 * static_cast<int>(one.tiles);
-  if (one.transposed)
-    for_each_of_columns(one.right, columns, keep);
-  else
-    for_each_of_rows(one.right, 0, columns, keep);
+  for_each_of(one.right, one.right_mn_major, 0, 8 * static_cast<int>(one.tiles),
+              [&](int column, int k, float value) { right[column][k] = value; });
   lanes.for_each([&](unsigned lane) {
     for (unsigned i = 0; i < 4 * one.tiles; ++i) {
       const unsigned row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;

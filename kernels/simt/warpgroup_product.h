@@ -23,7 +23,7 @@ struct WarpgroupProduct {
   bool in_registers;  ///< the left factor: else it is `left`
   std::array<unsigned, 4> registers;
   MatrixDescriptor left, right;
-  bool transposed;  ///< the right factor's columns, not its depth, lie one behind another
+  bool left_mn_major, right_mn_major;  ///< rows (columns), not the depth, lie one behind another
 };
 
 void issue_warpgroup_product(const WarpgroupProduct& product);

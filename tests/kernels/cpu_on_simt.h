@@ -76,21 +76,21 @@ using AllCpuKernelsOfOneType = CpuKernelsOnSimt<
     ClubSampleForward, Conv1dBackwardInput, Conv1dBackwardWeight, Conv1dForward, CopyColumns, Coral,
     Corrupt, CrossEntropy, CrossEntropySlope, CrossNorm, Dropout, EmbeddingBackward,
     EmbeddingForward, EnvironmentPenalty, GaussianMmd, GaussianNllBackward, GaussianNllForward,
-    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, Hsic, InfoNceBackward,
-    InfoNceForward, InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward,
-    LeaveOneOutBackward, LeaveOneOutForward, LinearForward, LinearReluGradient,
-    LinearWeightGradient, MeanOfSamples, MeanPoolBackward, MeanPoolForward, NoiseVariantsBackward,
-    NoiseVariantsForward, NormaliseBackward, NormaliseForward, PairBoundBackward, PairBoundForward,
-    PairDivergence, PairGradient, PairSums, PointwiseLoss, PointwiseSlope, PositionsBackwardTable,
-    PriorDivergenceBackward, PriorDivergenceForward, RowDot, Scale, ScaleRows, SoftmaxBackward,
-    SoftmaxForward, SquaredDistanceBackward, SquaredDistanceForward, SquaredNorm, SumAll,
-    SumOverColumns, SumOverRows, UnitRowsBackward, UnitRowsForward>;
+    GaussianScoresBackward, GaussianScoresForward, Gemm, GramNorm, Hsic, InfoNceForward,
+    InvarianceBackward, InvarianceForward, LayerNormBackward, LayerNormForward, LeaveOneOutForward,
+    LinearForward, LinearReluGradient, LinearWeightGradient, MeanOfSamples, MeanPoolBackward,
+    MeanPoolForward, NoiseVariantsBackward, NoiseVariantsForward, NormaliseBackward,
+    NormaliseForward, PairBoundForward, PairDivergence, PairGradient, PairSums, PointwiseLoss,
+    PointwiseSlope, PositionsBackwardTable, PriorDivergenceBackward, PriorDivergenceForward, RowDot,
+    Scale, ScaleRows, SoftmaxBackward, SoftmaxForward, SquaredDistanceBackward,
+    SquaredDistanceForward, SquaredNorm, SumAll, SumOverColumns, SumOverRows, UnitRowsBackward,
+    UnitRowsForward>;
 
 struct AllCpuKernelsOnSimt
     : AllCpuKernelsOfOneType,
       CpuKernelOnSimt<Permute<std::int32_t>>,
       Bf16CpuKernelsOnSimt<AttentionBackward, AttentionForward, Conv1dBackwardInput,
-                           Conv1dBackwardWeight, Conv1dForward, Gemm, LinearForward,
+                           Conv1dBackwardWeight, Conv1dForward, Gemm, InfoNceForward, LinearForward,
                            LinearReluGradient, PairGradient, PairSums, RowDot> {};
 
 }  // namespace cmir::kernels::testing

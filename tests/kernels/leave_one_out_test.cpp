@@ -280,23 +280,27 @@ struct Problem {
     return top + std::log(total);
   }
   PairScores<T> scores() { return {a.data(), b.data(), n, depth, 1.0, nullptr}; }
-  PairTotals<T> totals() {
-    return {diagonal.data(), largest.data(), sum.data(), nullptr, nullptr, n};
-  }
   void forward() {
     Guarded<T> workspace(PairSums<T>::workspace_size(n));
     Guarded<double> partial(PairSums<T>::partial_size(n));
-    run(test_device(), PairSums<T>{scores(), diagonal.data(), largest.data(), sum.data(), nullptr,
-                                   nullptr, workspace.data(), partial.data()});
-    run(test_device(),
-        LeaveOneOutForward<T>{totals(), own.data(), scale(), of_rows.data(), value.data()});
+    const PairSums<T> sums{scores(), diagonal.data(), largest.data(),   sum.data(),
+                           nullptr,  nullptr,         workspace.data(), partial.data()};
+    run(test_device(), LeaveOneOutForward<T>{sums,
+                                             own.data(),
+                                             scale(),
+                                             of_rows.data(),
+                                             value.data(),
+                                             {weight.data(), shift.data(), nullptr, nullptr,
+                                              diagonal_weight.data()}});
   }
   void backward(T* of_a, T* of_b) {
     Guarded<T> workspace(PairGradient<T>::workspace_size(test_device(), n, depth));
-    run(test_device(), LeaveOneOutBackward<T>{totals(), cotangent.data(), scale(), weight.data(),
-                                              shift.data(), diagonal_weight.data()});
-    run(test_device(), PairGradient<T>{scores(), weight.data(), shift.data(), nullptr, nullptr,
-                                       diagonal_weight.data(), of_a, of_b, workspace.data()});
+    PairGradient<T> args{scores(), weight.data(), shift.data(),
+                         nullptr,  nullptr,       diagonal_weight.data(),
+                         of_a,     of_b,          workspace.data()};
+    args.cotangent = cotangent.data();
+    args.shared_cotangent = true;
+    run(test_device(), args);
   }
 };
 

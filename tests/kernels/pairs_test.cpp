@@ -117,21 +117,26 @@ struct Problem {
 template <class T>
 struct Sums {
   using Sum = SumOf<T>;
-  Guarded<Sum> diagonal, row_largest, column_largest;
-  Guarded<double> row_sum, column_sum;
+  Guarded<Sum> diagonal, row_largest, column_largest, workspace;
+  Guarded<double> row_sum, column_sum, partial;
 
-  explicit Sums(Problem<T>& p)
-      : diagonal(p.c.n),
-        row_largest(p.c.n),
-        column_largest(p.c.columns ? p.c.n : 0),
-        row_sum(p.c.n),
-        column_sum(p.c.columns ? p.c.n : 0) {
-    Guarded<Sum> workspace(PairSums<T>::workspace_size(p.c.n));
-    Guarded<double> partial(PairSums<T>::partial_size(p.c.n));
-    run(test_device(),
-        PairSums<T>{p.scores(), diagonal.data(), row_largest.data(), row_sum.data(),
-                    p.c.columns ? column_largest.data() : nullptr,
-                    p.c.columns ? column_sum.data() : nullptr, workspace.data(), partial.data()});
+  explicit Sums(const Case& c)
+      : diagonal(c.n),
+        row_largest(c.n),
+        column_largest(c.columns ? c.n : 0),
+        workspace(PairSums<T>::workspace_size(c.n)),
+        row_sum(c.n),
+        column_sum(c.columns ? c.n : 0),
+        partial(PairSums<T>::partial_size(c.n)) {}
+  PairSums<T> args(Problem<T>& p) {
+    return {p.scores(),
+            diagonal.data(),
+            row_largest.data(),
+            row_sum.data(),
+            p.c.columns ? column_largest.data() : nullptr,
+            p.c.columns ? column_sum.data() : nullptr,
+            workspace.data(),
+            partial.data()};
   }
   static std::vector<double> logarithms(Guarded<Sum>& largest, Guarded<double>& sum) {
     std::vector<double> out;
@@ -140,14 +145,6 @@ struct Sums {
       out.push_back(sum[i] == 0 ? -kInfinity : largest[i] + std::log(sum[i]));
     }
     return out;
-  }
-  PairTotals<Sum> totals(const Case& c) {
-    return {diagonal.data(),
-            row_largest.data(),
-            row_sum.data(),
-            c.columns ? column_largest.data() : nullptr,
-            c.columns ? column_sum.data() : nullptr,
-            c.n};
   }
 };
 
@@ -169,7 +166,8 @@ void expect_near(const std::vector<double>& actual, const std::vector<double>& e
 
 template <class T>
 void check_sums(Problem<T>& p) {
-  Sums<T> sums(p);
+  Sums<T> sums(p.c);
+  run(test_device(), sums.args(p));
   const double norm = 2 + p.magnitude;
   std::vector<double> diagonal;
   for (std::int64_t i = 0; i < p.c.n; ++i) diagonal.push_back(p.s[i][i]);
@@ -200,15 +198,13 @@ TYPED_TEST(PairsTest, ManySamples) {
 }
 
 /// From 4097 samples on a group of the CPU's columns has several tiles, as has a region of a CUDA
-/// block, and dS has more than one band. With one feature, against some rows and columns of the
-/// scores.
+/// block. With one feature, against some rows and columns of the scores.
 TYPED_TEST(PairsTest, GroupsOfSeveralTiles) {
   using T = TypeParam;
   for_each_variant<T>([] {
     const std::int64_t n = 4100;
     ASSERT_GT(pair_group(n), kPairColumns);
     ASSERT_GT(pair_region(n), kPairTile);
-    ASSERT_LT(pair_band<T>(n), n);
     Guarded<T> a(normals(n, 1)), b(normals(n, 2));
     Guarded<SumOf<T>> diagonal(n), row_largest(n), column_largest(n),
         workspace(PairSums<T>::workspace_size(n)), weight(normals(n, 3)),
@@ -369,27 +365,46 @@ TYPED_TEST(PairsTest, GradientMatchesTheScoresWrittenOut) {
   });
 }
 
-/// losses, and the two gradients of cotangent . losses.
+/// losses, and the two gradients of cotangent . losses; their mean, and the two of cotangent_0
+/// mean.
 template <class T>
 struct InfoNceResult {
   using Sum = SumOf<T>;
-  Guarded<Sum> losses, da, db;
+  Guarded<Sum> losses, da, db, mean, mean_da, mean_db;
 
-  explicit InfoNceResult(Problem<T>& p) : losses(p.c.n), da(p.c.n * p.c.d), db(p.c.n * p.c.d) {
+  explicit InfoNceResult(Problem<T>& p)
+      : losses(p.c.n),
+        da(p.c.n * p.c.d),
+        db(p.c.n * p.c.d),
+        mean(1),
+        mean_da(p.c.n * p.c.d),
+        mean_db(p.c.n * p.c.d) {
     const std::int64_t n = p.c.n;
     const bool columns = p.c.columns;
-    Sums<T> sums(p);
+    Sums<T> sums(p.c);
     Guarded<Sum> cotangent(normals(n, 6)), row_weight(n), row_shift(n), diagonal(n),
         column_weight(columns ? n : 0), column_shift(columns ? n : 0),
         workspace(PairGradient<T>::workspace_size(test_device(), n, p.c.d));
     Sum* const weight = columns ? column_weight.data() : nullptr;
     Sum* const shift = columns ? column_shift.data() : nullptr;
-    run(test_device(), InfoNceForward<Sum>{sums.totals(p.c), losses.data()});
-    run(test_device(), InfoNceBackward<Sum>{sums.totals(p.c), cotangent.data(), row_weight.data(),
-                                            row_shift.data(), weight, shift, diagonal.data()});
-    run(test_device(),
-        PairGradient<T>{p.scores(), row_weight.data(), row_shift.data(), weight, shift,
-                        diagonal.data(), da.data(), db.data(), workspace.data()});
+    InfoNceForward<T> forward{
+        sums.args(p),
+        losses.data(),
+        nullptr,
+        {row_weight.data(), row_shift.data(), weight, shift, diagonal.data()}};
+    PairGradient<T> backward{p.scores(),      row_weight.data(), row_shift.data(), weight,
+                             shift,           diagonal.data(),   da.data(),        db.data(),
+                             workspace.data()};
+    backward.cotangent = cotangent.data();
+    run(test_device(), forward);
+    run(test_device(), backward);
+    // The same with the mean, for a cotangent of it.
+    forward.mean = mean.data();
+    backward.da = mean_da.data();
+    backward.db = mean_db.data();
+    backward.shared_cotangent = true;
+    run(test_device(), forward);
+    run(test_device(), backward);
   }
 };
 
@@ -400,6 +415,7 @@ void check_info_nce(Problem<T>& p) {
   const double share = p.c.columns ? 0.5 : 1;
   Guarded<SumOf<T>> cotangent(normals(n, 6));
   std::vector<double> losses(n), da(n * d), db(n * d), da_terms(n * d), db_terms(n * d);
+  std::vector<double> mean(1), mean_da(n * d), mean_db(n * d);
   for (const bool transposed : {false, true}) {
     if (transposed && !p.c.columns) continue;
     for (std::int64_t i = 0; i < n; ++i) {
@@ -410,12 +426,15 @@ void check_info_nce(Problem<T>& p) {
       for (std::int64_t j = 0; j < n; ++j) {
         const double softmax = std::exp(p.score(i, j, transposed) - largest) / sum;
         const double ds = share * cotangent[i] * (softmax - (i == j ? 1 : 0)) * p.scale;
+        const double of_mean = ds / cotangent[i] * cotangent[0] / n;
         const std::int64_t row = transposed ? j : i, column = transposed ? i : j;
         for (std::int64_t k = 0; k < d; ++k) {
           const double da_part = ds * exact(p.b[column * d + k]),
                        db_part = ds * exact(p.a[row * d + k]);
           da[row * d + k] += da_part;
           db[column * d + k] += db_part;
+          mean_da[row * d + k] += of_mean * exact(p.b[column * d + k]);
+          mean_db[column * d + k] += of_mean * exact(p.a[row * d + k]);
           da_terms[row * d + k] += std::abs(da_part);
           db_terms[column * d + k] += std::abs(db_part);
         }
@@ -431,6 +450,10 @@ void check_info_nce(Problem<T>& p) {
   };
   expect_close(actual.da, da, gradient_norm(da_terms), 8, p.c.what() + " da");
   expect_close(actual.db, db, gradient_norm(db_terms), 8, p.c.what() + " db");
+  for (const double loss : losses) mean[0] += loss / n;
+  expect_close(actual.mean, mean, norm, 8, p.c.what() + " mean");
+  expect_close(actual.mean_da, mean_da, gradient_norm(da_terms), 8, p.c.what() + " da of the mean");
+  expect_close(actual.mean_db, mean_db, gradient_norm(db_terms), 8, p.c.what() + " db of the mean");
 }
 
 TYPED_TEST(PairsTest, InfoNceMatchesTheFormula) {
@@ -598,20 +621,20 @@ TYPED_TEST(PairsOnTensorCores, FactorsMayBeMisaligned) {
   });
 }
 
-/// dS has few enough rows at a time for its bytes, but never less than a tile's.
-TYPED_TEST(PairsOnTensorCores, BandsAreBounded) {
+/// dS is held whole, or by blocks of whole tiles.
+TYPED_TEST(PairsOnTensorCores, BlocksAreBounded) {
   using T = TypeParam;
   const auto bytes = [](std::int64_t n) {
     return PairGradient<T>::workspace_size(Device{DeviceType::cuda}, n, 64) *
            static_cast<std::int64_t>(sizeof(SumOf<T>));
   };
-  EXPECT_EQ(pair_band<T>(100), 100);
-  EXPECT_EQ(pair_band<T>(5000), kPairBandRows);
-  for (const std::int64_t n : {4096, 32768, 131072, 500000}) {
-    EXPECT_EQ(pair_band<T>(n) % kPairTile, 0);
-    EXPECT_LE(bytes(n), kPairBandBytes);
+  EXPECT_EQ(pair_block_rows(100), 100);
+  EXPECT_EQ(pair_block_columns<T>(100), 104);
+  for (const std::int64_t n : {4096, 32768, 131072, 500000, 4000000}) {
+    EXPECT_EQ(pair_block_rows(n) % kPairTile, 0);
+    EXPECT_EQ(pair_block_columns<T>(n) % kPairTile, 0);
+    EXPECT_LE(bytes(n), n <= 500000 ? kPairBlockBytes : kPairBlockBytes * 2);
   }
-  EXPECT_EQ(pair_band<T>(4000000), kPairTile);
 }
 
 /// Scores far enough apart that the parts of rows and of columns do not share an exp, beside some

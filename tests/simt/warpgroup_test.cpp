@@ -161,6 +161,59 @@ TEST(WarpgroupTest, WeightsTimesRowsAreExact) {
   expect_product<16, false>();
 }
 
+/// D [64, 128] = A B of factors in shared memory, depth 64: a is 64 rows, transposed where
+/// kMnMajorA, b is 64 rows of 128 columns.
+template <bool kMnMajorA>
+__global__ void columns_kernel(TensorMap a, TensorMap b, float* out) {
+  CMIR_DYNAMIC_SHARED(BFloat16, memory);
+  CMIR_SHARED(Mbarrier, barrier, [1]);
+  if (threadIdx.x == 0) {
+    mbarrier_init(barrier, 3);
+    fence_mbarrier_init();
+  }
+  __syncthreads();
+  load_box(memory, a, 0, 0, 0, barrier);
+  for (int i = 0; i < 2; ++i) load_box(memory + (1 + i) * kPanel, b, 64 * i, 0, 0, barrier);
+  mbarrier_wait(barrier, 0);
+  float sums[16][4];
+  wgmma_fence(sums);
+  for (int k = 0; k < 64; k += 16) {
+    warpgroup_multiply<kMnMajorA, true>(
+        sums, matrix_descriptor(memory + (kMnMajorA ? 64 * k : k), 2 * kPanel, 1024),
+        matrix_descriptor(memory + (kPanel + k * 64), 2 * kPanel, 1024), k > 0);
+  }
+  wgmma_commit();
+  wgmma_wait<0>(sums);
+  for (unsigned i = 0; i < 64; ++i) {
+    const unsigned row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + i % 4 / 2 * 8;
+    out[row * 128 + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2] = sums[i / 4][i % 4];
+  }
+}
+
+template <bool kMnMajorA>
+void expect_product_of_columns() {
+  const Matrix a(64, 64, 1), b(64, 128, 2);
+  const auto map = [](const Matrix& m) {
+    return make_tensor_map(m.elements.data(), m.columns, 1, m.rows, m.columns);
+  };
+  std::vector<float> d(64 * 128);
+  launch(columns_kernel<kMnMajorA>,
+         {.grid = dim3(1), .block = dim3(128), .shared_bytes = 6 * kPanel}, map(a), map(b),
+         d.data());
+  for (int i = 0; i < 64; ++i) {
+    for (int j = 0; j < 128; ++j) {
+      double expected = 0;
+      for (int k = 0; k < 64; ++k) expected += (kMnMajorA ? a.at(k, i) : a.at(i, k)) * b.at(k, j);
+      ASSERT_NEAR(d[i * 128 + j], expected, 1e-4) << i << " " << j;
+    }
+  }
+}
+
+TEST(WarpgroupTest, RowsAndColumnsTimesColumnsAreExact) {
+  expect_product_of_columns<false>();
+  expect_product_of_columns<true>();
+}
+
 template <int kWait>
 __global__ void unfinished_kernel(TensorMap map) {
   CMIR_DYNAMIC_SHARED(BFloat16, panel);
