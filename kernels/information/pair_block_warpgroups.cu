@@ -1,7 +1,7 @@
 #include "kernels/cuda/tensor_map.h"
-#include "kernels/cuda/tensor_tile.cuh"
 #include "kernels/cuda/warpgroup_ring.cuh"
 #include "kernels/information/pair_block.h"
+#include "kernels/information/pair_tile.cuh"
 
 // A CUDA block has 128 rows and kColumns features of da or of db. The layout of panels:
 // kernels/cuda/warpgroup.h.
@@ -10,34 +10,8 @@ namespace {
 
 constexpr int kRows = 128, kPanel = kTensorBoxRows * kTensorBoxWidth;  // elements
 
-/// One of the two products: result [rows, d] (+)= W right, where W [rows, depth] is the block, or
-/// its transpose.
-struct PairProduct {
-  TensorMap right;   ///< all of b, or of a
-  int first, depth;  ///< of its rows
-  float* result;     ///< or null
-  int rows, tiles;
-  bool adds;
-};
-struct PairProducts {
-  TensorMap weights;
-  PairProduct of_a, of_b;
-  int d, across;  ///< across: tiles of kColumns features
-};
-
-/// What a CUDA block does of them: those of da, which take longer, begin first.
-struct PairTask {
-  bool of_b;
-  int row, column;
-
-  __device__ PairTask(const PairProducts& p, int columns) {
-    int tile = static_cast<int>(blockIdx.x);
-    of_b = tile >= p.of_a.tiles;
-    if (of_b) tile -= p.of_a.tiles;
-    row = tile / p.across * kRows;
-    column = tile % p.across * columns;
-  }
-};
+using Product = PairProduct<TensorMap>;
+using Products = PairProducts<TensorMap, TensorMap>;
 
 /// A step's slot: W's boxes of 64 of the depth, and those of the right factor.
 template <int kColumns>
@@ -65,7 +39,7 @@ struct ProductSlots {
   }
 
   /// By one thread.
-  __device__ void copy(const PairProducts& p, const PairProduct& product, const PairTask& task,
+  __device__ void copy(const Products& p, const Product& product, const PairTask& task,
                        int step) const {
     const int k = step * kTensorBoxRows;
     ring.wait_empty(step);
@@ -110,8 +84,8 @@ __device__ void wait_for(float (&sums)[kHalves][16][4]) {
 }
 
 template <bool kTransposed, int kColumns>
-__device__ void multiply_tile(const ProductSlots<kColumns>& slots, int steps,
-                              Sums<kColumns>& sums) {
+__device__ void multiply_steps(const ProductSlots<kColumns>& slots, int steps,
+                               Sums<kColumns>& sums) {
   for (int step = 0; step < steps; ++step) {
     slots.ring.wait_full(step);
     for (int half = 0; half < kColumns / 128; ++half) {
@@ -128,29 +102,18 @@ __device__ void multiply_tile(const ProductSlots<kColumns>& slots, int steps,
 
 /// The warp's rows of the result.
 template <int kColumns>
-__device__ void store_tile(const PairProduct& product, const PairTask& task, int d,
+__device__ void store_tile(const Product& product, const PairTask& task, int d,
                            const Sums<kColumns>& sums) {
-  const int thread = static_cast<int>(threadIdx.x) - 128;
-  for (int half = 0; half < 2; ++half) {
-    const int row = task.row + thread / 32 * 16 + lane_of_warp() / 4 + 8 * half;
-    if (row >= product.rows) continue;
-    float* const to = product.result + std::int64_t{row} * d;
-    for (int n = 0; n < kColumns / 8; ++n) {
-      const int column = task.column + 8 * n + lane_of_warp() % 4 * 2;
-      if (column >= d) continue;
-      const float(&own)[4] = sums[n / 16][n % 16];
-      Vector<float, 2> values{own[2 * half], own[2 * half + 1]};
-      if (product.adds) {
-        const auto before = load_vector<float, 2>(to + column);
-        for (int i = 0; i < 2; ++i) values[i] += before[i];
-      }
-      store_vector(to + column, values);
-    }
-  }
+  const int row = task.row + (static_cast<int>(threadIdx.x) - 128) / 32 * 16 + lane_of_warp() / 4;
+  const int column = task.column + lane_of_warp() % 4 * 2;
+  for_constants<kColumns / 2>([&](auto i) {
+    constexpr int n = i / 4, e = i % 4;
+    product.store(row + e / 2 * 8, column + 8 * n + e % 2, d, sums[n / 16][n % 16][e]);
+  });
 }
 
 template <int kColumns>
-__device__ void multiply_block(const PairProducts& p) {
+__device__ void multiply_tile(const Products& p) {
   using Slots = ProductSlots<kColumns>;
   CMIR_DYNAMIC_SHARED(BFloat16, memory);
   CMIR_SHARED(Mbarrier, barriers, [Slots::Ring::kBarriers]);
@@ -159,22 +122,22 @@ __device__ void multiply_block(const PairProducts& p) {
       [&] {
         const Slots slots(memory, barriers + 0);
         if (threadIdx.x > 0) return;
-        const PairTask task(p, kColumns);
-        const PairProduct& product = task.of_b ? p.of_b : p.of_a;
+        const PairTask task(p, kRows, kColumns);
+        const Product& product = task.of_b ? p.of_b : p.of_a;
         for (int step = 0; step * kTensorBoxRows < product.depth; ++step) {
           slots.copy(p, product, task, step);
         }
       },
       [&] {
         const Slots slots(memory, barriers + 0);
-        const PairTask task(p, kColumns);
-        const PairProduct& product = task.of_b ? p.of_b : p.of_a;
+        const PairTask task(p, kRows, kColumns);
+        const Product& product = task.of_b ? p.of_b : p.of_a;
         const int steps = (product.depth + kTensorBoxRows - 1) / kTensorBoxRows;
         Sums<kColumns> sums;
         if (task.of_b) {
-          multiply_tile<true, kColumns>(slots, steps, sums);
+          multiply_steps<true, kColumns>(slots, steps, sums);
         } else {
-          multiply_tile<false, kColumns>(slots, steps, sums);
+          multiply_steps<false, kColumns>(slots, steps, sums);
         }
         store_tile<kColumns>(product, task, p.d, sums);
       });
@@ -182,30 +145,15 @@ __device__ void multiply_block(const PairProducts& p) {
 
 template <int kColumns>
 __global__ void __launch_bounds__(kSharingThreads, 1)
-    pair_products_kernel(const __grid_constant__ PairProducts p) {
-  if constexpr (kHasWarpgroups) multiply_block<kColumns>(p);
-}
-
-PairProduct product_of(const BFloat16* right, std::int64_t n, std::int64_t d, std::int64_t first,
-                       std::int64_t depth, float* result, std::int64_t row, std::int64_t rows) {
-  return {make_tensor_map(right, d, 1, n, d),
-          static_cast<int>(first),
-          static_cast<int>(depth),
-          result == nullptr ? nullptr : result + row * d,
-          static_cast<int>(rows),
-          0,
-          first > 0};
+    pair_block_warpgroup_kernel(const __grid_constant__ Products p) {
+  if constexpr (kHasWarpgroups) multiply_tile<kColumns>(p);
 }
 
 template <int kColumns>
-void launch_products(PairProducts p) {
-  p.across = (p.d + kColumns - 1) / kColumns;
-  for (PairProduct* product : {&p.of_a, &p.of_b}) {
-    const int down = (product->rows + kRows - 1) / kRows;
-    product->tiles = product->result != nullptr ? down * p.across : 0;
-  }
-  launch(pair_products_kernel<kColumns>,
-         {.grid = dim3(static_cast<unsigned>(p.of_a.tiles + p.of_b.tiles)),
+void launch_products(Products p) {
+  const unsigned tiles = p.number_tiles(kRows, kColumns);
+  launch(pair_block_warpgroup_kernel<kColumns>,
+         {.grid = dim3(tiles),
           .block = dim3(kSharingThreads),
           .shared_bytes = ProductSlots<kColumns>::shared_bytes()},
          p);
@@ -216,11 +164,9 @@ void launch_products(PairProducts p) {
 void multiply_on_warpgroups(const PairGradient<BFloat16>& g, const PairBlock<BFloat16>& block,
                             bool wide) {
   const std::int64_t n = g.scores.n, d = g.scores.d;
-  const PairProducts products{
-      make_tensor_map(block.values, block.stride, 1, block.rows, block.stride),
-      product_of(g.scores.b, n, d, block.column, block.columns, g.da, block.row, block.rows),
-      product_of(g.scores.a, n, d, block.row, block.rows, g.db, block.column, block.columns),
-      static_cast<int>(d), 0};
+  const Products products = pair_products(
+      g, block, make_tensor_map(block.values, block.stride, 1, block.rows, block.stride),
+      [&](const BFloat16* right) { return make_tensor_map(right, d, 1, n, d); });
   wide ? launch_products<256>(products) : launch_products<128>(products);
 }
 

@@ -1,6 +1,5 @@
 #include <cstring>
 
-#include "kernels/cuda/blas.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/information/pair_block.h"
 #include "kernels/information/pair_tile.cuh"
@@ -185,71 +184,41 @@ void write_weights(const PairGradient<typename Tiles::Element>& g,
          g, Tiles::source_of(g.scores), block, static_cast<int>(strip));
 }
 
-/// What it adds to its rows of da.
 template <class T>
-void differentiate_a(const PairGradient<T>& g, const PairBlock<T>& block) {
-  const std::int64_t d = g.scores.d;
-  product(Gemm<T>{.m = block.rows,
-                  .n = d,
-                  .k = block.columns,
-                  .a = block.values,
-                  .lda = block.stride,
-                  .b = g.scores.b + block.column * d,
-                  .ldb = d,
-                  .beta = block.column > 0 ? 1.0F : 0.0F,
-                  .c = g.da + block.row * d,
-                  .ldc = d});
-}
-/// What it adds to its columns' rows of db.
-template <class T>
-void differentiate_b(const PairGradient<T>& g, const PairBlock<T>& block) {
-  const std::int64_t d = g.scores.d;
-  product(Gemm<T>{.transpose_a = true,
-                  .m = block.columns,
-                  .n = d,
-                  .k = block.rows,
-                  .a = block.values,
-                  .lda = block.stride,
-                  .b = g.scores.a + block.row * d,
-                  .ldb = d,
-                  .beta = block.row > 0 ? 1.0F : 0.0F,
-                  .c = g.db + block.column * d,
-                  .ldc = d});
-}
-
-template <class T, class F>
-void for_each_block(const PairGradient<T>& g, const F& f) {
-  const std::int64_t n = g.scores.n, rows = pair_block_rows(n), columns = pair_block_columns<T>(n);
-  for (std::int64_t row = 0; row < n; row += rows) {
-    for (std::int64_t column = 0; column < n; column += columns) {
-      const PairBlock<T> block{reinterpret_cast<T*>(g.workspace), row,
-                               std::min(rows, n - row),           column,
-                               std::min(columns, n - column),     columns};
-      f(block);
+void differentiate_block(const PairGradient<T>& g, const PairBlock<T>& block) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    if (WarpgroupTiles::takes(g.scores)) {
+      write_weights<WarpgroupTiles>(g, block);
+      // Wide tiles of a smaller block would not fill an H100.
+      return multiply_on_warpgroups(g, block, g.scores.d > kTile && block.rows > 4096);
     }
   }
+  write_weights<MmaTiles<T>>(g, block);
+  multiply_block(g, block);
 }
 
 template <class T>
 void differentiate(const PairGradient<T>& g) {
-  if (g.da == nullptr && g.db == nullptr) return;
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    if (WarpgroupTiles::takes(g.scores)) {
-      return for_each_block(g, [&](const auto& block) {
-        write_weights<WarpgroupTiles>(g, block);
-        // Wide tiles of a smaller block would not fill an H100.
-        multiply_on_warpgroups(g, block, g.scores.d > kTile && block.rows > 4096);
-      });
-    }
-  }
-  for_each_block(g, [&](const auto& block) {
-    write_weights<MmaTiles<T>>(g, block);
-    if (g.da != nullptr) differentiate_a(g, block);
-    if (g.db != nullptr) differentiate_b(g, block);
-  });
+  differentiate_by_blocks(g, pair_block_rows(g.scores.n), pair_block_columns<T>(g.scores.n));
 }
 
 const RegisterDevice registered{&differentiate<float>, &differentiate<BFloat16>};
 
 }  // namespace
+
+template <class T>
+void differentiate_by_blocks(const PairGradient<T>& g, std::int64_t rows, std::int64_t columns) {
+  if (g.da == nullptr && g.db == nullptr) return;
+  const std::int64_t n = g.scores.n;
+  for (std::int64_t row = 0; row < n; row += rows) {
+    for (std::int64_t column = 0; column < n; column += columns) {
+      differentiate_block(
+          g, PairBlock<T>{reinterpret_cast<T*>(g.workspace), row, std::min(rows, n - row), column,
+                          std::min(columns, n - column), columns});
+    }
+  }
+}
+template void differentiate_by_blocks(const PairGradient<float>&, std::int64_t, std::int64_t);
+template void differentiate_by_blocks(const PairGradient<BFloat16>&, std::int64_t, std::int64_t);
+
 }  // namespace cmir::kernels::CMIR_DEVICE

@@ -67,21 +67,79 @@ struct TileRange {
   int row, row_end, column, column_end;
 };
 
+// ---- Chunks: rows of 128 bytes in shared memory
+
+/// Features of a chunk's row.
+template <class T>
+inline constexpr int kChunk = 128 / static_cast<int>(sizeof(T));
+
+/// Where a chunk keeps a row's feature: the 16 bytes u of row r are at u ^ (r % 8), so that no two
+/// of the eight rows of an ldmatrix meet in a bank.
+template <class T>
+__device__ int chunk_place(int row, int feature) {
+  constexpr int unit = kVectorSize<T>;
+  return row * kChunk<T> + ((feature / unit) ^ (row % 8)) * unit + feature % unit;
+}
+
+/// A matrix that chunks are copied from.
 template <class T>
 struct Factor {
-  /// Features of a chunk.
-  static constexpr int kChunk = 128 / static_cast<int>(sizeof(T));
-
   const T* values;  // [n, d]
   int n, d;
-  bool vectors;  // rows begin at multiples of 16 bytes
+  std::int64_t stride;  ///< elements between rows
+  bool vectors;         ///< rows begin at multiples of 16 bytes
 
   /// Features of the chunk that begins with feature `depth`, rounded up to the 32 bytes of an mma.
   __device__ int depth_of(int depth) const {
     constexpr int step = 2 * kVectorSize<T>;
-    return min((d - depth + step - 1) / step * step, kChunk);
+    return min((d - depth + step - 1) / step * step, kChunk<T>);
   }
 };
+template <class T>
+bool are_vectors(const T* values, std::int64_t stride) {
+  constexpr int unit = kVectorSize<T>;
+  return stride % unit == 0 && is_vector_aligned<unit>(values);
+}
+
+/// Starts to copy `used` features from `depth` on of kRows rows from `row` on, and zeros where the
+/// matrix has none.
+template <int kRows, class T>
+__device__ void load_chunk(const SharedPointer<T>& chunk, const Factor<T>& from, int row, int depth,
+                           int used) {
+  constexpr int unit = kVectorSize<T>, units = kChunk<T> / unit;
+  for (int e = static_cast<int>(threadIdx.x); e < kRows * units; e += kPairThreads) {
+    const int r = e / units, k = e % units * unit;
+    if (k >= used) continue;
+    const int left = row + r < from.n ? from.d - depth - k : 0;  // features of the row
+    const T* source = left > 0 ? from.values + (row + r) * from.stride + (depth + k) : from.values;
+    const auto place = chunk + chunk_place<T>(r, k);
+    if (from.vectors) {
+      cp_async_16(place, source, left > 0 ? 16 : 0);
+    } else {
+      Vector<T, unit> values;
+      for (int i = 0; i < unit; ++i) values[i] = i < left ? source[i] : T(0.0F);
+      store_vector(place, values);
+    }
+  }
+}
+
+template <class T>
+using MmaFactors =
+    std::conditional_t<std::is_same_v<T, BFloat16>, Bf16Factors, Tf32Factors</*kSplit=*/true>>;
+/// Blocks a multiprocessor: as many as have registers enough. The compiler, left to itself, aims at
+/// more for sm_120, and spills.
+template <class T>
+inline constexpr int kMmaBlocks = std::is_same_v<T, BFloat16> ? 2 : 1;
+
+/// The left factor of rows row .. row + 15 of a chunk and the mma's depth from k on.
+template <class T>
+__device__ typename MmaFactors<T>::Left left_of_chunk(const SharedPointer<T>& chunk, int row,
+                                                      int k) {
+  unsigned x[4];
+  ldmatrix(x, chunk + chunk_place<T>(row + lane_of_warp() % 16,
+                                     k + lane_of_warp() / 16 * kVectorSize<T>));
+  return MmaFactors<T>::left(x);
+}
 
 /// A block's tiles by mma.sync, with chunks of both factors in two slots.
 template <class T>
@@ -89,25 +147,20 @@ class MmaTiles : public PairLayout<64, 32> {
  public:
   using Element = T;
   static constexpr bool kHere = true;  ///< whether the architecture that is compiled for has it
-  using Factors =
-      std::conditional_t<std::is_same_v<T, BFloat16>, Bf16Factors, Tf32Factors</*kSplit=*/true>>;
-  /// Blocks a multiprocessor: as many as have registers enough. The compiler, left to itself, aims
-  /// at more for sm_120, and spills.
-  static constexpr int kBlocks = std::is_same_v<T, BFloat16> ? 2 : 1;
+  static constexpr int kBlocks = kMmaBlocks<T>;
   /// What the host says of the factors.
   struct Source {
     bool vectors;
   };
   static Source source_of(const PairScores<T>& s) {
-    constexpr int unit = kVectorSize<T>;
-    return {s.d % unit == 0 && is_vector_aligned<unit>(s.a) && is_vector_aligned<unit>(s.b)};
+    return {are_vectors(s.a, s.d) && are_vectors(s.b, s.d)};
   }
   static std::size_t shared_bytes(const PairScores<T>&) { return 4 * kSlotSize * sizeof(T); }
 
   __device__ MmaTiles(const PairScores<T>& s, const Source& source, const SharedPointer<T>& memory)
       : chunks_(memory),
-        a_{s.a, static_cast<int>(s.n), static_cast<int>(s.d), source.vectors},
-        b_{s.b, static_cast<int>(s.n), static_cast<int>(s.d), source.vectors} {}
+        a_{s.a, static_cast<int>(s.n), static_cast<int>(s.d), s.d, source.vectors},
+        b_{s.b, static_cast<int>(s.n), static_cast<int>(s.d), s.d, source.vectors} {}
 
   /// use(row, column, products) with the products of a's rows from `row` on and b's from `column`
   /// on, for each tile, row after row of tiles. All threads call, and all meet between a tile and
@@ -117,9 +170,10 @@ class MmaTiles : public PairLayout<64, 32> {
     int next_row = range.row, next_column = range.column, next_depth = 0, slot = 0;
     const auto load_next = [&](int to) {
       if (next_row < range.row_end) {
-        load(chunks_ + 2 * to * kSlotSize, a_, next_row, next_depth);
-        load(chunks_ + (2 * to + 1) * kSlotSize, b_, next_column, next_depth);
-        next_depth += kChunk;
+        const int used = a_.depth_of(next_depth);
+        load_chunk<kTile>(chunks_ + 2 * to * kSlotSize, a_, next_row, next_depth, used);
+        load_chunk<kTile>(chunks_ + (2 * to + 1) * kSlotSize, b_, next_column, next_depth, used);
+        next_depth += kChunk<T>;
         if (next_depth >= a_.d) {
           next_depth = 0;
           next_column += kTile;
@@ -135,7 +189,7 @@ class MmaTiles : public PairLayout<64, 32> {
     for (int row = range.row; row < range.row_end; row += kTile) {
       for (int column = range.column; column < range.column_end; column += kTile) {
         Scores products = {};
-        for (int depth = 0; depth < a_.d; depth += kChunk) {
+        for (int depth = 0; depth < a_.d; depth += kChunk<T>) {
           cp_async_wait_group<0>();
           __syncthreads();  // the chunk is there, and the other slot has been used
           load_next(1 - slot);
@@ -149,55 +203,25 @@ class MmaTiles : public PairLayout<64, 32> {
   }
 
  private:
-  static constexpr int kChunk = Factor<T>::kChunk, kSlotSize = kTile * kChunk;
-
-  /// Where a chunk keeps a row's feature: the 16 bytes u of row r are at u ^ (r % 8), so that no
-  /// two of the eight rows of an ldmatrix meet in a bank.
-  static __device__ int place(int row, int feature) {
-    constexpr int unit = kVectorSize<T>;
-    return row * kChunk + ((feature / unit) ^ (row % 8)) * unit + feature % unit;
-  }
-
-  /// Starts to copy depth_of(depth) features from `depth` on of kTile rows from `row` on, and zeros
-  /// where the matrix has none.
-  static __device__ void load(const SharedPointer<T>& chunk, const Factor<T>& from, int row,
-                              int depth) {
-    constexpr int unit = kVectorSize<T>;
-    const int used = from.depth_of(depth);
-    for (int e = static_cast<int>(threadIdx.x); e < kSlotSize / unit; e += kPairThreads) {
-      const int r = e / (kChunk / unit), k = e % (kChunk / unit) * unit;
-      if (k >= used) continue;
-      const int left = row + r < from.n ? from.d - depth - k : 0;  // features of the row
-      const T* source =
-          left > 0 ? from.values + std::int64_t{row + r} * from.d + (depth + k) : from.values;
-      if (from.vectors) {
-        cp_async_16(chunk + place(r, k), source, left > 0 ? 16 : 0);
-      } else {
-        Vector<T, unit> values;
-        for (int i = 0; i < unit; ++i) values[i] = i < left ? source[i] : T(0.0F);
-        store_vector(chunk + place(r, k), values);
-      }
-    }
-  }
+  static constexpr int kSlotSize = kTile * kChunk<T>;
 
   /// scores += the warp's products over `depth` features of two chunks.
   static __device__ void add(const SharedPointer<T>& a, const SharedPointer<T>& b, int depth,
                              Scores& scores) {
+    using Factors = MmaFactors<T>;
     constexpr int unit = kVectorSize<T>;
     const int lane = lane_of_warp();
     for (int k = 0; k < depth; k += 2 * unit) {
       typename Factors::Right right[kColumnTiles];
       for (int n = 0; n < kColumnTiles; n += 2) {
         unsigned x[4];
-        ldmatrix(x, b + place(warp_column() + 8 * n + lane % 8 + lane / 16 * 8,
-                              k + lane / 8 % 2 * unit));
+        ldmatrix(x, b + chunk_place<T>(warp_column() + 8 * n + lane % 8 + lane / 16 * 8,
+                                       k + lane / 8 % 2 * unit));
         right[n] = Factors::right(x[0], x[1]);
         right[n + 1] = Factors::right(x[2], x[3]);
       }
       for (int m = 0; m < kRowTiles; ++m) {
-        unsigned x[4];
-        ldmatrix(x, a + place(warp_row() + 16 * m + lane % 16, k + lane / 16 * unit));
-        const auto left = Factors::left(x);
+        const auto left = left_of_chunk(a, warp_row() + 16 * m, k);
         for (int n = 0; n < kColumnTiles; ++n) add_product<Factors>(scores[m][n], left, right[n]);
       }
     }

@@ -150,6 +150,48 @@ TEST(PairWarpgroupsTest, ColumnsThatAreNotThereWeighNothing) {
   expect_close(db, std::vector<double>(n * d, sum), sum, 8, "db");
 }
 
+/// The gradients by blocks of these sizes.
+template <class T>
+std::vector<double> gradients(std::int64_t n, std::int64_t d, std::int64_t rows,
+                              std::int64_t columns) {
+  Guarded<T> a(normals(n * d, 1)), b(normals(n * d, 2)), workspace(rows * columns);
+  Guarded<float> weight(normals(n, 3)), shift(std::vector<double>(n, 20)), da(n * d), db(n * d);
+  PairGradient<T> g{{a.data(), b.data(), n, d, 0.3, nullptr},
+                    weight.data(),
+                    shift.data(),
+                    weight.data(),
+                    shift.data(),
+                    weight.data(),
+                    da.data(),
+                    db.data(),
+                    reinterpret_cast<float*>(workspace.data())};
+  differentiate_by_blocks(g, rows, columns);
+  std::vector<double> all = da.to_vector();
+  const std::vector<double> of_b = db.to_vector();
+  all.insert(all.end(), of_b.begin(), of_b.end());
+  return all;
+}
+template <class T>
+void expect_same_by_blocks(std::int64_t n, std::int64_t d) {
+  const std::vector<double> whole = gradients<T>(n, d, n, (n + 7) / 8 * 8);
+  double largest = 0;
+  for (const double x : whole) largest = std::max(largest, std::abs(x));
+  for (const auto& [rows, columns] :
+       {std::pair<std::int64_t, std::int64_t>{128, 256}, {256, 128}}) {
+    const std::vector<double> parts = gradients<T>(n, d, rows, columns);
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      ASSERT_NEAR(parts[i], whole[i], 1e-6 * largest) << i << " of " << n << " x " << d;
+    }
+  }
+}
+
+/// Where dS is not held whole. f32, and bf16 without and with warpgroups.
+TEST(PairWarpgroupsTest, BlocksAddUp) {
+  expect_same_by_blocks<float>(301, 37);
+  expect_same_by_blocks<BFloat16>(301, 37);
+  expect_same_by_blocks<BFloat16>(301, 72);
+}
+
 /// One gradient alone leaves the other's place as it is.
 TEST(PairWarpgroupsTest, OneProductAlone) {
   Factors f(130, 64);
