@@ -172,13 +172,13 @@ template kernels::PairSums<double> AllPairs::sums(PairSumTensors&) const;
 template kernels::PairSums<BFloat16> AllPairs::sums(PairSumTensors&) const;
 
 template <class T>
-void AllPairs::run_gradient(PairWeightTensor weights, const Tensor& cotangent, Tensor& da,
+void AllPairs::run_gradient(const PairWeightTensor& weights, const Tensor& cotangent, Tensor& da,
                             Tensor& db) const {
   using Kernel = kernels::PairGradient<T>;
   using Sum = SumOf<T>;
   Tensor workspace = Tensor::empty({Kernel::workspace_size(a.device(), a.size(0), a.size(1))},
                                    dtype_of<Sum>, a.device());
-  const kernels::PairWeights<Sum> w = weights.weights<Sum>();
+  const kernels::PairWeights<const Sum> w = weights.to_read<Sum>();
   kernels::run(a.device(),
                Kernel{scores<T>(), w.row_weight, w.row_shift, w.column_weight, w.column_shift,
                       w.diagonal_weight, da.defined() ? da.mutable_data<Sum>() : nullptr,

@@ -58,10 +58,19 @@ struct PairWeightTensor {
   }
   explicit PairWeightTensor(Tensor saved) : values(std::move(saved)) {}
 
+  /// To be written, and to be read: what was saved does not count as changed.
   template <class T>
-  kernels::PairWeights<T> weights() {
-    if (!values.defined()) return {};
-    T* const first = values.mutable_data<T>();
+  kernels::PairWeights<T> to_write() {
+    return values.defined() ? parts(values.mutable_data<T>()) : kernels::PairWeights<T>{};
+  }
+  template <class T>
+  kernels::PairWeights<const T> to_read() const {
+    return parts(values.data<T>());
+  }
+
+ private:
+  template <class T>
+  kernels::PairWeights<T> parts(T* first) const {
     const std::int64_t n = values.size(1);
     const bool columns = values.size(0) == 5;
     return {first, first + n, columns ? first + 3 * n : nullptr, columns ? first + 4 * n : nullptr,
@@ -102,7 +111,7 @@ struct AllPairs {
   template <class T>
   kernels::PairScores<T> scores() const;
   template <class T>
-  void run_gradient(PairWeightTensor weights, const Tensor& cotangent, Tensor& da,
+  void run_gradient(const PairWeightTensor& weights, const Tensor& cotangent, Tensor& da,
                     Tensor& db) const;
   template <class T>
   Tensor scale_gradient(const Tensor& da) const;

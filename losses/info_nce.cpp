@@ -27,7 +27,7 @@ struct InfoNce {
       kernels::run(a.device(),
                    kernels::InfoNceForward<T>{pairs.sums<T>(sums), losses.mutable_data<Sum>(),
                                               mean ? value.mutable_data<Sum>() : nullptr,
-                                              weights.weights<Sum>()});
+                                              weights.to_write<Sum>()});
     });
     pairs.save(context, sums, weights);
     return mean ? value : losses;

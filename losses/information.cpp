@@ -252,7 +252,7 @@ struct L1Out {
     kernels::run(device,
                  kernels::LeaveOneOutForward<T>{pairs.sums<T>(sums), own.data<double>(),
                                                 mean_over(mu), of_rows.mutable_data<double>(),
-                                                value.mutable_data<T>(), weights.weights<T>()});
+                                                value.mutable_data<T>(), weights.to_write<T>()});
     pairs.save(context, sums, weights);
     if (context.recording()) {
       for (const Tensor& tensor : {mu, logvar, y, means}) context.save(tensor);

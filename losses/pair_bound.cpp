@@ -18,7 +18,7 @@ Tensor PairBound::forward(std::string_view op, OpContext& context,
     kernels::run(a.device(), kernels::PairBoundForward<Sum>{
                                  sums.totals<Sum>(), kind, rate,
                                  average.defined() ? average.mutable_data<double>() : nullptr,
-                                 value.mutable_data<Sum>(), weights.weights<Sum>()});
+                                 value.mutable_data<Sum>(), weights.to_write<Sum>()});
   });
   pairs.save(context, sums, weights);
   return value;

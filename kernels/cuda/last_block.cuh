@@ -25,12 +25,14 @@ inline void clear_counters(unsigned* counters, std::int64_t count) {
 /// Whether this block is the last of `blocks` that call with this counter. It then sees what the
 /// others have written before they called. All threads call, and meet.
 __device__ inline bool is_last_block(unsigned* counter, unsigned blocks) {
-  __threadfence();
   __syncthreads();
-  const bool last = threadIdx.x == 0 && atomicAdd(counter, 1U) + 1 == blocks;
-  const bool all = __syncthreads_or(last ? 1 : 0) != 0;
-  __threadfence();
-  return all;
+  bool last = false;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(counter, 1U) + 1 == blocks;
+    __threadfence();
+  }
+  return __syncthreads_or(last ? 1 : 0) != 0;
 }
 
 }  // namespace cmir::kernels::CMIR_DEVICE

@@ -15,10 +15,9 @@
 //                      2: row group,     columns 2 pair + 8, + 9       3: row group + 8, the same
 //     B [16, 8]        0: rows 2 pair, 2 pair + 1, column group        1: rows 2 pair + 8, + 9
 //   ldmatrix of `Count` 8 x 8 matrices of 16-bit elements
-//     lane 8 j + r gives the address of row r of matrix j: 16 bytes, aligned to 16; the addresses
-//     of lanes from 8 Count on are not used register j       row group of matrix j, columns 2 pair,
-//     2 pair + 1; of the transposed matrix
-//                      for ldmatrix_trans
+//     Lane 8 j + r gives the address of row r of matrix j: 16 bytes, aligned to 16; the addresses
+//     of lanes from 8 Count on are not used. Register j: row group of matrix j, columns 2 pair and
+//     2 pair + 1; for ldmatrix_trans of the transposed matrix.
 // So ldmatrix of a row-major [16, 16] bf16 tile's four quarters (upper left, lower left, upper
 // right, lower right) gives A, and ldmatrix_trans of a row-major [16, 8] tile's two halves gives B.
 #pragma once

@@ -13,8 +13,7 @@
 //   K-major rows (A, and B^T): the depth lies in a row. Its start may be a multiple of 32 bytes
 //     into the row. `stride`: bytes from eight rows to the next eight. `leading` is not used.
 //   MN-major rows (A^T, and B): row k holds the 64 rows (N columns) of depth k. `stride`: bytes
-//   from
-//     eight rows to the next; `leading`: from a panel to the next.
+//     from eight rows to the next; `leading`: from a panel to the next.
 #pragma once
 
 #include "kernels/cuda/ptx.h"

@@ -25,7 +25,7 @@ void differentiate_by_blocks(const PairGradient<T>& g, std::int64_t rows, std::i
 /// to: sets them. T: float (by three products of TF32) or BFloat16.
 template <class T>
 void multiply_block(const PairGradient<T>& g, const PairBlock<T>& block);
-/// The same for factors that WarpgroupTiles takes. `wide`: by tiles of 256 features, which read
+/// The same for factors that PairWarpgroupTiles takes. `wide`: by tiles of 256 features, which read
 /// less than those of 128 but are fewer.
 void multiply_on_warpgroups(const PairGradient<BFloat16>& g, const PairBlock<BFloat16>& block,
                             bool wide);
@@ -42,8 +42,9 @@ struct PairProduct {
 
   __device__ void store(int row, int column, int d, float value) const {
     if (row >= rows || column >= d) return;
-    float& to = result[std::int64_t{row} * d + column];
-    to = adds ? to + value : value;
+    float* const to = result + (std::int64_t{row} * d + column);
+    // Nobody else adds there in this launch: it does not wait for what it adds to.
+    adds ? static_cast<void>(atomicAdd(to, value)) : static_cast<void>(*to = value);
   }
 };
 template <class Weights, class Right>
@@ -52,7 +53,8 @@ struct PairProducts {
   PairProduct<Right> of_a, of_b;
   int d, across;  ///< across: tiles of features
 
-  /// f(product) of those that are wanted, for launches of tiles of `rows` x `columns`.
+  /// The tiles of those products that are wanted, of tile_rows x tile_columns; returns their
+  /// number.
   unsigned number_tiles(int tile_rows, int tile_columns) {
     across = (d + tile_columns - 1) / tile_columns;
     for (PairProduct<Right>* product : {&of_a, &of_b}) {

@@ -42,10 +42,11 @@ __device__ float shared_shift(const Exponents& rows, const Exponents& columns) {
 
 /// The thread's products become scale dS, `two_way` with a part of the columns'. With a shift z
 /// that all of the warp's are near to, the two parts share one exp:
-///   exp(s - z) (row_weight exp(z - row_shift) + column_weight exp(z - column_shift)).
+///   exp(s - z) (row_weight exp(z - row_shift) + column_weight exp(z - column_shift)),
+/// of which the warp leaves its columns' factors in of_columns, [Tiles::kWarpColumns].
 template <class Tiles>
 __device__ void weigh(const Exponents& rows, const Exponents& columns, bool two_way, float scale,
-                      typename Tiles::Scores& scores) {
+                      const SharedPointer<float>& of_columns, typename Tiles::Scores& scores) {
   using T = typename Tiles::Element;
   const float z = two_way ? shared_shift<Tiles>(rows, columns) : 0.0F;
   if (isnan(z)) {
@@ -57,6 +58,11 @@ __device__ void weigh(const Exponents& rows, const Exponents& columns, bool two_
     });
     return;
   }
+  for (int c = lane_of_warp(); c < Tiles::kWarpColumns && two_way; c += 32) {
+    const int j = Tiles::warp_column() + c;
+    of_columns[c] = scale * columns.weights[j] * exponential<T>(z - columns.shifts[j]);
+  }
+  __syncwarp();
   float weights[2 * Tiles::kRowTiles], shifts[2 * Tiles::kRowTiles];
   for (int r = 0; r < 2 * Tiles::kRowTiles; ++r) {
     const int i = Tiles::own_row(r / 2, r % 2);
@@ -65,9 +71,8 @@ __device__ void weigh(const Exponents& rows, const Exponents& columns, bool two_
     weights[r] = two_way ? weight * exponential<T>(z - shift) : weight;
   }
   for_constants<2 * Tiles::kColumnTiles>([&](auto c) {
-    const int j = Tiles::own_column(c / 2, c % 2);
     float of_column = 0;
-    if (two_way) of_column = scale * columns.weights[j] * exponential<T>(z - columns.shifts[j]);
+    if (two_way) of_column = of_columns[Tiles::own_column(c / 2, c % 2) - Tiles::warp_column()];
     for_constants<2 * Tiles::kRowTiles>([&](auto r) {
       float& score = scores[r / 2][c / 2][r % 2 * 2 + c % 2];
       score = exponential<T>(scale * score - shifts[r]) * (weights[r] + of_column);
@@ -137,6 +142,7 @@ __global__ void __launch_bounds__(kPairThreads, Tiles::kBlocks)
     CMIR_DYNAMIC_SHARED(T, memory);
     CMIR_SHARED(float, exponents, [4 * kTile]);
     CMIR_SHARED(float, diagonal, [kTile]);
+    CMIR_SHARED(float, column_factors, [Tiles::kDown * kTile]);
     const Exponents rows{exponents + 0, exponents + kTile},
         columns{exponents + 2 * kTile, exponents + 3 * kTile};
     const int n = static_cast<int>(g.scores.n), thread = static_cast<int>(threadIdx.x);
@@ -151,15 +157,18 @@ __global__ void __launch_bounds__(kPairThreads, Tiles::kBlocks)
     const Tiles tiles(g.scores, source, memory);
     tiles.for_each(range, [&](int row, int column, typename Tiles::Scores& scores) {
       if (thread < kTile) {
-        const int i = row + thread;
-        rows.load(g, thread, g.row_weight, g.row_shift, i);
-        diagonal[thread] = i < n ? g.diagonal_weight[i] * g.cotangent_of(i) : 0.0F;
+        if (column == range.column) {  // the rows stay
+          const int i = row + thread;
+          rows.load(g, thread, g.row_weight, g.row_shift, i);
+          diagonal[thread] = i < n ? g.diagonal_weight[i] * g.cotangent_of(i) : 0.0F;
+        }
       } else {
         const int j = thread - kTile;
         columns.load(g, j, g.column_weight, g.column_shift, column + j);
       }
       __syncthreads();
-      weigh<Tiles>(rows, columns, g.column_weight != nullptr, scale, scores);
+      weigh<Tiles>(rows, columns, g.column_weight != nullptr, scale,
+                   column_factors + Tiles::warp() * Tiles::kWarpColumns, scores);
       if (row == column) set_diagonal<Tiles>(diagonal, scale, scores);
       if (column + kTile > n) clear_from<Tiles>(n - column, scores);
       const int left = static_cast<int>(block.row + block.rows) - row,
@@ -187,10 +196,11 @@ void write_weights(const PairGradient<typename Tiles::Element>& g,
 template <class T>
 void differentiate_block(const PairGradient<T>& g, const PairBlock<T>& block) {
   if constexpr (std::is_same_v<T, BFloat16>) {
-    if (WarpgroupTiles::takes(g.scores)) {
-      write_weights<WarpgroupTiles>(g, block);
-      // Wide tiles of a smaller block would not fill an H100.
-      return multiply_on_warpgroups(g, block, g.scores.d > kTile && block.rows > 4096);
+    if (PairWarpgroupTiles::takes(g.scores)) {
+      write_weights<PairWarpgroupTiles>(g, block);
+      // Of a smaller block wide tiles would not fill an H100.
+      const bool wide = blocks_of(g.scores.d, kTile) % 2 == 0 && block.rows > 4096;
+      return multiply_on_warpgroups(g, block, wide);
     }
   }
   write_weights<MmaTiles<T>>(g, block);

@@ -150,13 +150,22 @@ __device__ void leave_parts(typename Tiles::Scores& scores, bool columns, const 
   if (columns) leave_column_parts<Tiles>(scores, shared, parts);
 }
 
-/// Adds sum exp(largest) to a running sum of the same form.
-__device__ inline void add_part(float largest, float sum, float& total_largest, float& total) {
-  if (sum == 0) return;
-  const float reference = fmaxf(total_largest, largest);
-  const float kept = total == 0 ? 0.0F : total * expf(total_largest - reference);
-  total = kept + sum * expf(largest - reference);
-  total_largest = reference;
+/// Adds kParts parts, kTile apart, to a running sum of the same form. An empty part's largest means
+/// nothing.
+template <int kParts>
+__device__ void add_parts(const SharedPointer<float>& largests, const SharedPointer<float>& sums,
+                          int place, float& largest, float& total) {
+  float largest_of[kParts], sum_of[kParts], reference = largest;
+  for (int part = 0; part < kParts; ++part) {
+    sum_of[part] = sums[place + part * kTile];
+    largest_of[part] = largests[place + part * kTile];
+    if (sum_of[part] == 0) largest_of[part] = kMinusInfinity;
+    reference = fmaxf(reference, largest_of[part]);
+  }
+  const float finite = finite_or_zero(reference);
+  total *= expf(largest - finite);
+  for (int part = 0; part < kParts; ++part) total += sum_of[part] * expf(largest_of[part] - finite);
+  largest = reference;
 }
 
 /// Where region (r, c) leaves its rows' and columns' largest and sum: [2, 2, regions, n].
@@ -196,16 +205,12 @@ __device__ void sum_region(const PairSums<typename Tiles::Element>& a,
       float* const sum_place = region_place(a, 1, 1, blockIdx.x) + j;
       float largest = row > range.row ? *largest_place : kMinusInfinity;
       float sum = row > range.row ? *sum_place : 0.0F;
-      for (int part = own; part < Tiles::kDown * kTile; part += kTile) {
-        add_part(parts.column_largest[part], parts.column_sum[part], largest, sum);
-      }
+      add_parts<Tiles::kDown>(parts.column_largest, parts.column_sum, own, largest, sum);
       *largest_place = largest;
       *sum_place = sum;
       return;
     }
-    for (int part = thread; part < Tiles::kAcross * kTile; part += kTile) {
-      add_part(parts.row_largest[part], parts.row_sum[part], row_largest, row_sum);
-    }
+    add_parts<Tiles::kAcross>(parts.row_largest, parts.row_sum, thread, row_largest, row_sum);
     if (column + kTile < range.column_end) return;
     const int i = row + thread;
     if (i < n) {
@@ -229,10 +234,13 @@ __device__ void merge_regions(const PairSums<T>& a, int of_columns, std::int64_t
   for (int region = 0; region < regions; ++region) {
     const float other = largests[region * a.scores.n], other_sum = sums[region * a.scores.n];
     if (other_sum == 0) continue;
-    const auto reference = static_cast<double>(fmaxf(largest, other));
-    if (sum != 0) sum *= exp(static_cast<double>(largest) - reference);
-    sum += static_cast<double>(other_sum) * exp(static_cast<double>(other) - reference);
-    largest = static_cast<float>(reference);
+    const double apart = static_cast<double>(other) - static_cast<double>(largest);
+    if (apart > 0) {
+      sum = sum * exp(-apart) + static_cast<double>(other_sum);
+      largest = other;
+    } else {
+      sum += static_cast<double>(other_sum) * exp(apart);
+    }
   }
   (of_columns == 0 ? a.row_largest : a.column_largest)[i] = largest;
   (of_columns == 0 ? a.row_sum : a.column_sum)[i] = sum;
@@ -290,7 +298,7 @@ template <class Args>
 void sum_pairs(const Args& a) {
   using T = typename ScalarOf<Args>::type;
   if constexpr (std::is_same_v<T, BFloat16>) {
-    if (WarpgroupTiles::takes(a.sums.scores)) return sum_pairs_by<WarpgroupTiles>(a);
+    if (PairWarpgroupTiles::takes(a.sums.scores)) return sum_pairs_by<PairWarpgroupTiles>(a);
   }
   sum_pairs_by<MmaTiles<T>>(a);
 }

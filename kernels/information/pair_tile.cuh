@@ -18,10 +18,10 @@ inline constexpr int kPairThreads = 256;
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 inline constexpr int kTile = static_cast<int>(kPairTile);
 
-/// In bf16 the scores' own rounding hides what __expf is off by.
+/// In bf16 the scores' own rounding hides what the approximation is off by.
 template <class T>
 __device__ float exponential(float x) {
-  return std::is_same_v<T, BFloat16> ? __expf(x) : expf(x);
+  return std::is_same_v<T, BFloat16> ? exp2_approximate(1.44269504F * x) : expf(x);
 }
 
 /// f(std::integral_constant<int, q>) for q = 0 .. kCount - 1: indices that the compiler knows keep
@@ -73,12 +73,13 @@ struct TileRange {
 template <class T>
 inline constexpr int kChunk = 128 / static_cast<int>(sizeof(T));
 
-/// Where a chunk keeps a row's feature: the 16 bytes u of row r are at u ^ (r % 8), so that no two
-/// of the eight rows of an ldmatrix meet in a bank.
+/// Where a chunk keeps a row's feature: no two of the eight rows of an ldmatrix have the same 16
+/// bytes in a bank, nor two of four rows that follow one another with the 16 bytes beside.
 template <class T>
 __device__ int chunk_place(int row, int feature) {
   constexpr int unit = kVectorSize<T>;
-  return row * kChunk<T> + ((feature / unit) ^ (row % 8)) * unit + feature % unit;
+  const int turned = row % 4 * 2 + row / 4 % 2;
+  return row * kChunk<T> + ((feature / unit) ^ turned) * unit + feature % unit;
 }
 
 /// A matrix that chunks are copied from.

@@ -10,7 +10,7 @@ namespace cmir::kernels::CMIR_DEVICE {
 
 /// A chunk is a panel (kernels/cuda/warpgroup.h) of 128 rows. Each of a block's two warpgroups has
 /// 64 rows of a tile, and all of its columns.
-class WarpgroupTiles : public PairLayout<16, 128> {
+class PairWarpgroupTiles : public PairLayout<16, 128> {
  public:
   using Element = BFloat16;
   static constexpr bool kHere = kHasWarpgroups;
@@ -32,8 +32,8 @@ class WarpgroupTiles : public PairLayout<16, 128> {
     return kChunkBytes * static_cast<std::size_t>(panels_of(s) + slots_of(s)) + 1024;
   }
 
-  __device__ WarpgroupTiles(const PairScores<BFloat16>& s, const Source& source,
-                            const SharedPointer<BFloat16>& memory)
+  __device__ PairWarpgroupTiles(const PairScores<BFloat16>& s, const Source& source,
+                                const SharedPointer<BFloat16>& memory)
       : source_(source),
         panels_(static_cast<int>(panels_of(s))),
         own_(memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16))),
@@ -57,35 +57,38 @@ class WarpgroupTiles : public PairLayout<16, 128> {
     const int down = (range.row_end - range.row + kTile - 1) / kTile;
     const int steps = down * across * panels_;
     for (int step = 0; step < min(source_.slots, steps); ++step) copy(range, across, step, step);
+    copy_own(range.row);
     int slot = 0, parity = 0, step = 0;
+    // The step before is done: its slot can be filled again.
+    const auto release_last = [&] {
+      const bool wrapped = slot == 0;
+      release(range, across, step - 1, wrapped ? source_.slots - 1 : slot - 1,
+              wrapped ? parity ^ 1 : parity, steps);
+    };
     for (int r = 0; r < down; ++r) {
       const int row = range.row + r * kTile;
-      copy_own(row);
       mbarrier_wait(own_full(), r % 2);
       for (int column = range.column; column < range.column_end; column += kTile) {
         Scores products = {};
-        for (int panel = 0; panel < panels_; ++panel, ++step) {
+        for (int panel = 0; panel < panels_; ++panel) {
           mbarrier_wait(full(slot), parity);
           wgmma_fence(products[0]);
           multiply(panel, slot, products[0]);
           wgmma_commit();
-          // The step before is done: its slot can be filled again.
           if (panel > 0) {
             wgmma_wait<1>();
-            const bool wrapped = slot == 0;
-            release(range, across, step - 1, wrapped ? source_.slots - 1 : slot - 1,
-                    wrapped ? parity ^ 1 : parity, steps);
+            release_last();
           }
-          if (panel + 1 == panels_) {
-            wgmma_wait<0>(products[0]);
-            release(range, across, step, slot, parity, steps);
-          }
+          ++step;
           if (++slot == source_.slots) {
             slot = 0;
             parity ^= 1;
           }
         }
-        __syncthreads();  // all have used the tile before
+        wgmma_wait<0>(products[0]);
+        release_last();
+        __syncthreads();  // all have used the tile before, and the block's own rows
+        if (column + kTile >= range.column_end && r + 1 < down) copy_own(row + kTile);
         use(row, column, products);
       }
     }

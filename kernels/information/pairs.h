@@ -13,9 +13,9 @@
 // within kPairRange of each other, its row and column sums share one exp of each, relative to the
 // largest. CUDA: tiles of kPairTile^2 on tensor cores, in f32 by three products of TF32
 // (pair_tile.cuh). A block sums over a square region of tiles, and the last one of a row or column
-// of regions merges them in the same launch; gradients come by blocks of dS that a kernel writes,
-// and of which two products, of cuBLAS (in f32 without TF32) or on Hopper in bf16 of one kernel, do
-// the rest. Scores must be finite; a NaN gives NaN. Nothing depends on the number of threads.
+// of regions merges them in the same launch; gradients come by blocks of dS that one kernel writes,
+// and of which another does both products. Scores must be finite; a NaN gives NaN. Nothing depends
+// on the number of threads.
 //
 // With T = BFloat16, a and b are bf16 and all else is f32, as for Gemm: scores are exact products
 // summed in f32, and the factor dS of da and db (on CUDA and AMX scale dS) is rounded to bf16, to
@@ -63,10 +63,11 @@ inline std::int64_t pair_tile_size(std::int64_t n) {
   return std::min(n, kPairRows) * (kPairColumns + 16);
 }
 /// Rows, and columns, of the region that a CUDA block sums over, and columns of which it writes dS:
-/// a grid of at most 32 x 32, up to what shared memory holds beside the tiles of factors (on the
-/// GPUs with 99 KiB).
+/// a grid of at most 32 x 32. Of few samples 16 x 16, so that blocks have several tiles, and one
+/// wave of them fills an H100.
 inline std::int64_t pair_region(std::int64_t n) {
-  return std::clamp<std::int64_t>((n + 32 * kPairTile - 1) / (32 * kPairTile), 1, 24) * kPairTile;
+  const std::int64_t regions = n > 8192 ? 32 : 16;
+  return std::max<std::int64_t>(1, chunk_count(0, n, regions * kPairTile)) * kPairTile;
 }
 inline std::int64_t pair_block_rows(std::int64_t n) { return std::min(n, kPairBlockRows); }
 /// Columns of a block of T, which are the elements between its rows too: aligned for vectors.
@@ -98,7 +99,7 @@ struct PairScores {
 /// magnitude L have an error of about L eps sqrt(d), and the logarithms with them. Sums are in
 /// SumOf<T> within a tile (on CUDA within a region), then f64, in order. Bytes: 2 n d + 3 or 5 n
 /// elements. Operations: 2 n^2 d (one unit), and about 25 or 30 n^2. Memory beside the results:
-/// workspace_size and partial_size, O(n) up to 32 regions (n = 98304).
+/// workspace_size and partial_size, O(n).
 template <class T>
 struct PairSums {
   static constexpr std::string_view name = "pair_sums";

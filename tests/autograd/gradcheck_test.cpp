@@ -22,6 +22,34 @@ TEST(GradientCheck, EveryRegisteredOpPasses) {
   }
 }
 
+/// Nothing that an op saved is changed, or counts as changed, by its backward: a graph that is kept
+/// gives the same gradients again.
+TEST(GradientCheck, AKeptGraphGivesTheSameGradientsAgain) {
+  for (const OpInfo& op : registered_ops()) {
+    for (const GradientCase& c : op.gradient_cases()) {
+      SCOPED_TRACE(fmt::format("{}: {}", op.name, c.name));
+      std::vector<Variable> inputs;
+      for (const Tensor& input : c.inputs) inputs.emplace_back(input.clone(), true);
+      const Variable y = c.function(inputs);
+      const Tensor seed = random_normal(y.shape(), 3);
+      std::vector<std::vector<double>> first;
+      for (int pass = 0; pass < 2; ++pass) {
+        for (Variable& input : inputs) input.clear_gradient();
+        ASSERT_NO_THROW(backward(y, {.seed = seed, .retain_graph = true}));
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+          std::vector<double> gradient;
+          if (inputs[i].gradient().defined()) {
+            const Tensor values = inputs[i].gradient();
+            gradient.assign(values.span<double>().begin(), values.span<double>().end());
+          }
+          if (pass == 0) first.push_back(gradient);
+          EXPECT_EQ(gradient, first[i]) << "input " << i;
+        }
+      }
+    }
+  }
+}
+
 /// y = x_0^3 + ..., elementwise, with a backward that the test gives as a function of (x, dy).
 struct CubeNode : Node {
   using Derivative = std::function<double(std::size_t i, double x, double dy)>;

@@ -73,20 +73,20 @@ void expect_products(std::int64_t n, std::int64_t d) {
 
 TEST(PairWarpgroupsTest, TilesHaveTheirProducts) {
   for (const std::int64_t d : {64, 72, 192, 256, 320, 512}) {
-    expect_products<WarpgroupTiles>(300, d);
+    expect_products<PairWarpgroupTiles>(300, d);
     expect_products<MmaTiles<BFloat16>>(300, d);
   }
 }
 
 TEST(PairWarpgroupsTest, TakesWhatItCanCopy) {
   Factors f(130, 64), odd(130, 70), narrow(130, 56), wide(130, 520);
-  EXPECT_TRUE(WarpgroupTiles::takes(f.scores()));
+  EXPECT_TRUE(PairWarpgroupTiles::takes(f.scores()));
   for (Factors* other : {&odd, &narrow, &wide}) {
-    EXPECT_FALSE(WarpgroupTiles::takes(other->scores())) << other->d;
+    EXPECT_FALSE(PairWarpgroupTiles::takes(other->scores())) << other->d;
   }
   PairScores<BFloat16> shifted = f.scores();
   shifted.a += 4;
-  EXPECT_FALSE(WarpgroupTiles::takes(shifted));
+  EXPECT_FALSE(PairWarpgroupTiles::takes(shifted));
 }
 
 /// A block that is not the first of either side adds to what is there; one that is sets it. The
@@ -192,7 +192,7 @@ TEST(PairWarpgroupsTest, BlocksAddUp) {
   expect_same_by_blocks<BFloat16>(301, 72);
 }
 
-/// One gradient alone leaves the other's place as it is.
+/// One gradient alone has the bits that it has beside the other.
 TEST(PairWarpgroupsTest, OneProductAlone) {
   Factors f(130, 64);
   Guarded<BFloat16> ds(normals(130 * 136, 3));
