@@ -21,9 +21,7 @@ struct Sums {
         diagonal(normals(n, 1)),
         largest(normals(n, 2)),
         sum(std::vector<double>(n, 5)) {}
-  PairTotals<float> totals() {
-    return {diagonal.data(), largest.data(), sum.data(), nullptr, nullptr, n};
-  }
+  PairTotals<float> totals() { return {diagonal.data(), largest.data(), sum.data(), n}; }
 };
 
 /// With what backward reads.

@@ -37,13 +37,7 @@ struct PairSumTensors {
 
   template <class T>
   kernels::PairTotals<T> totals() const {
-    const bool columns = column_largest.defined();
-    return {diagonal.data<T>(),
-            row_largest.data<T>(),
-            row_sum.data<double>(),
-            columns ? column_largest.data<T>() : nullptr,
-            columns ? column_sum.data<double>() : nullptr,
-            diagonal.size(0)};
+    return {diagonal.data<T>(), row_largest.data<T>(), row_sum.data<double>(), diagonal.size(0)};
   }
 };
 

@@ -18,10 +18,10 @@ struct ExpAverage {
 
 /// mean s_ii - ln mean_{i != j} exp(s_ij), a scalar []: a lower bound of I(A; B) in nats where the
 /// means are those of the distributions; of N samples its expectation may lie above. a, b [N, d] of
-/// one dtype, N >= 2, d >= 1. No N x N array beyond kPairKept samples; four products of 2 N^2 d
-/// operations for value and gradients. With an average (MINE) the value stays, and
-/// its gradient has the average where the batch's own mean would divide, so that small batches do
-/// not bias it.
+/// one dtype, N >= 2, d >= 1. No N x N array beyond kPairKept samples (CUDA: kPairBlockRows);
+/// four products of 2 N^2 d operations for value and gradients. With an average (MINE) the value
+/// stays, and its gradient has the average where the batch's own mean would divide, so that small
+/// batches do not bias it.
 Variable donsker_varadhan(const Variable& a, const Variable& b, const CriticOptions& scores = {},
                           const ExpAverage& average = {});
 

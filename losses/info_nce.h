@@ -1,5 +1,6 @@
 // InfoNCE, the contrastive lower bound of mutual information, with every other sample of the batch
-// as a negative and no N x N array (but on the CPU up to kPairKept samples).
+// as a negative and no N x N array (but on the CPU up to kPairKept samples, and on CUDA, in
+// backward, up to kPairBlockRows).
 #pragma once
 
 #include "losses/all_pairs.h"

@@ -24,8 +24,8 @@ Variable club_sample(const Variable& mu, const Variable& logvar, const Variable&
 /// The leave-one-out bound, an upper bound of I(X; Y) where q is the conditional (Poole et al.
 /// 2019, section 2.3): mean_i (ln q(y_i|x_i) - ln (1 / (N - 1) sum_{j != i} q(y_i|x_j))), N >= 2.
 /// Value and all gradients cost four products of 4 N^2 d operations, and no N x N array
-/// beyond kPairKept samples (kernels/information/pairs.h); in f32 a score errs as
-/// kernels/information/gaussian_scores.h says.
+/// beyond kPairKept samples (CUDA: kPairBlockRows; kernels/information/pairs.h); in f32 a score
+/// errs as kernels/information/gaussian_scores.h says.
 Variable l1out(const Variable& mu, const Variable& logvar, const Variable& y);
 
 }  // namespace cmir::losses

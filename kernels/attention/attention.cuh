@@ -63,7 +63,10 @@ struct AttentionTeam {
     if constexpr (kWarps == 1) {
       __syncwarp();
     } else {
-      named_barrier(1 + in_block(), kThreads);  // a block's teams have walks of different lengths
+      // A block's teams, up to three, have walks of different lengths.
+      if (in_block() == 0) named_barrier<1>(kThreads);
+      if (in_block() == 1) named_barrier<2>(kThreads);
+      if (in_block() == 2) named_barrier<3>(kThreads);
     }
   }
 };

@@ -215,8 +215,9 @@ std::int64_t keys_of(const AttentionBackwardItem<T>& item) {
 template <class T, class Own, class Other, class Launch>
 void launch_side(const AttentionBackward<T>& a, const Own& own_of, const Other& other_of,
                  const Launch& launch_team) {
-  const AttentionLaunch shape = attention_launch(
-      a.items[0].problem.head_width, largest_of(a, own_of), largest_of(a, other_of), 2, sizeof(T));
+  const AttentionLaunch shape =
+      attention_launch(a.items[0].problem.head_width, largest_of(a, own_of),
+                       largest_of(a, other_of), 2, sizeof(T), most_shared_bytes());
   const AttentionTeams teams = number_teams(
       a, shape,
       [&](const auto& item) { return (own_of(item) + shape.team_rows() - 1) / shape.team_rows(); },
@@ -229,8 +230,8 @@ void launch_side(const AttentionBackward<T>& a, const Own& own_of, const Other& 
 template <class T>
 void backward_bias(const AttentionBackward<T>& a) {
   // Always whole teams, and one slot.
-  const AttentionLaunch shape =
-      attention_launch(a.items[0].problem.head_width, kAttentionThreads / 2, 0, 2, sizeof(T));
+  const AttentionLaunch shape = attention_launch(
+      a.items[0].problem.head_width, kAttentionThreads / 2, 0, 2, sizeof(T), most_shared_bytes());
   const AttentionTeams teams = number_teams(
       a, shape,
       [&](const auto& item) {

@@ -54,9 +54,10 @@ template <class T>
 void forward(const AttentionForward<T>& a) {
   check_device_group(a);
   const auto queries = [](const auto& item) { return item.problem.most_queries; };
-  const AttentionLaunch shape = attention_launch(
-      a.items[0].problem.head_width, largest_of(a, queries),
-      largest_of(a, [](const auto& item) { return item.problem.most_keys; }), 1, sizeof(T));
+  const AttentionLaunch shape =
+      attention_launch(a.items[0].problem.head_width, largest_of(a, queries),
+                       largest_of(a, [](const auto& item) { return item.problem.most_keys; }), 1,
+                       sizeof(T), most_shared_bytes());
   const AttentionTeams teams = number_teams(
       a, shape,
       [&](const auto& item) { return (queries(item) + shape.team_rows() - 1) / shape.team_rows(); },

@@ -45,10 +45,11 @@ struct AttentionLaunch {
   std::size_t shared_bytes() const { return team_bytes * static_cast<std::size_t>(block_teams); }
 };
 
-/// For the longest sample's `own` and `other` rows. Error-free for a head_width up to 128.
+/// For the longest sample's `own` and `other` rows, and blocks of at most `most_bytes`, at least
+/// kAttentionSharedBytes. Error-free for a head_width up to 128.
 inline AttentionLaunch attention_launch(std::int64_t head_width, std::int64_t own,
                                         std::int64_t other, int own_tiles,
-                                        std::size_t element_bytes) {
+                                        std::size_t element_bytes, std::size_t most_bytes) {
   AttentionLaunch launch{};
   launch.width = head_width <= 32 ? 32 : head_width <= 64 ? 64 : 128;
   // A warp alone reads the other side for 16 rows only: so not where a team would be half full.
@@ -62,14 +63,15 @@ inline AttentionLaunch attention_launch(std::int64_t head_width, std::int64_t ow
     return static_cast<int>(bytes / launch.team_bytes);
   };
   if (launch.team_warps == 1) {
-    // Blocks of up to 48 KiB: four or more of them fit a multiprocessor of sm_90.
-    launch.block_teams = std::clamp(fitting(std::size_t{48} << 10), 1, kAttentionThreads / 32);
+    // Blocks of up to 48 KiB: four or more of them fit a multiprocessor of sm_90. Or of two teams.
+    const int teams = std::max(2, fitting(std::size_t{48} << 10));
+    launch.block_teams =
+        std::clamp(std::min(teams, fitting(most_bytes)), 1, kAttentionThreads / 32);
   } else {
     // So many that whole blocks take the registers.
-    const int groups = attention_groups(launch.width, own_tiles, element_bytes);
-    const int teams = groups == 3 ? 3 : 2;
-    const bool packed = own <= launch.team_rows() && teams <= fitting(kAttentionSharedBytes);
-    launch.block_teams = packed ? teams : 1;
+    const int teams = attention_groups(launch.width, own_tiles, element_bytes) == 3 ? 3 : 2;
+    const bool whole = own <= launch.team_rows();  // a team has all of a sample
+    launch.block_teams = whole ? std::clamp(fitting(most_bytes), 1, teams) : 1;
   }
   return launch;
 }

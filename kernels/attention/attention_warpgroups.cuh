@@ -52,7 +52,7 @@ struct WarpgroupTiles {
   SharedPointer<Mbarrier> own_full, patch, turn;
 
   __device__ WarpgroupTiles(const Pointer& memory, const SharedPointer<Mbarrier>& barriers)
-      : own(memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16))),
+      : own(aligned_panels(memory)),
         slots(own + Team::kOwnTiles * Team::kOwnSize),
         ring{barriers},
         own_full(barriers + Team::Ring::kBarriers),

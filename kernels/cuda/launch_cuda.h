@@ -42,6 +42,18 @@ inline void check_launch(cudaError_t status, std::string_view call, const void* 
        config.block.y, config.block.z, config.shared_bytes);
 }
 
+/// Shared memory that a block may have on the current device.
+inline std::size_t most_shared_bytes() {
+  static const std::size_t most = [] {
+    ::cmir::cuda::current_stream();  // makes the process's device this thread's
+    int device = 0, bytes = 48 << 10;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return static_cast<std::size_t>(bytes);
+  }();
+  return most;
+}
+
 /// Without it, dynamic and static shared memory together are limited to 48 KiB. A kernel's limit is
 /// only ever raised: a recorded launch may need the larger one still.
 inline void allow_shared_memory(const void* kernel, const LaunchConfig& config) {

@@ -139,10 +139,11 @@ __device__ void cp_async_16(T* target, const T* source, int copied = 16) {
                : "memory");
 }
 
-/// As __syncthreads, for `threads` of the block, whole warps: those that call with this id, 1
-/// to 15.
-__device__ inline void named_barrier(int id, int threads) {
-  asm volatile("barrier.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+/// As __syncthreads, for `threads` of the block, whole warps: those that call with this id, 1 to
+/// 15. (An id that the compiler did not know would cost a block all 16.)
+template <int kId>
+__device__ void named_barrier(int threads) {
+  asm volatile("barrier.sync %0, %1;" ::"n"(kId), "r"(threads) : "memory");
 }
 
 /// Closes the thread's group of copies.

@@ -92,6 +92,11 @@ inline TensorMap make_tensor_map(const BFloat16* first, std::int64_t width, std:
 
 namespace cmir::kernels::CMIR_DEVICE {
 
+/// The first place from `memory` on where a panel may begin: a multiple of 1024 bytes.
+__device__ inline SharedPointer<BFloat16> aligned_panels(const SharedPointer<BFloat16>& memory) {
+  return memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16));
+}
+
 /// Rows and heads have to begin at multiples of 16 bytes.
 inline bool takes_tensor_map(const BFloat16* first, std::int64_t width, std::int64_t rows,
                              std::int64_t stride) {

@@ -8,7 +8,7 @@
 namespace cmir::kernels::CMIR_DEVICE {
 namespace {
 
-constexpr int kRows = 128, kPanel = kTensorBoxRows * kTensorBoxWidth;  // elements
+constexpr int kPanel = kTensorBoxRows * kTensorBoxWidth;  // elements
 
 using Product = PairProduct<TensorMap>;
 using Products = PairProducts<TensorMap, TensorMap>;
@@ -26,10 +26,9 @@ struct ProductSlots {
   }
   __device__ ProductSlots(const SharedPointer<BFloat16>& memory,
                           const SharedPointer<Mbarrier>& barriers)
-      : slots(memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16))),
-        ring{barriers} {
+      : slots(aligned_panels(memory)), ring{barriers} {
     if (threadIdx.x == 0) {
-      ring.init(8);
+      ring.init((kSharingThreads - 128) / 32);
       fence_mbarrier_init();
     }
     __syncthreads();
@@ -74,12 +73,12 @@ struct ProductSlots {
 template <int kColumns>
 using Sums = float[kColumns / 128][16][4];
 
-template <int kKeep, int kHalves>
+template <int kHalves>
 __device__ void wait_for(float (&sums)[kHalves][16][4]) {
   if constexpr (kHalves == 2) {
-    wgmma_wait<kKeep>(sums[0], sums[1]);
+    wgmma_wait<0>(sums[0], sums[1]);
   } else {
-    wgmma_wait<kKeep>(sums[0]);
+    wgmma_wait<0>(sums[0]);
   }
 }
 
@@ -97,7 +96,7 @@ __device__ void multiply_steps(const ProductSlots<kColumns>& slots, int steps,
     wgmma_wait<1>();
     slots.ring.release(step - 1);
   }
-  wait_for<0>(sums);
+  wait_for(sums);
 }
 
 /// The warp's rows of the result.
@@ -122,7 +121,7 @@ __device__ void multiply_tile(const Products& p) {
       [&] {
         const Slots slots(memory, barriers + 0);
         if (threadIdx.x > 0) return;
-        const PairTask task(p, kRows, kColumns);
+        const PairTask task(p, kTile, kColumns);
         const Product& product = task.of_b ? p.of_b : p.of_a;
         for (int step = 0; step * kTensorBoxRows < product.depth; ++step) {
           slots.copy(p, product, task, step);
@@ -130,7 +129,7 @@ __device__ void multiply_tile(const Products& p) {
       },
       [&] {
         const Slots slots(memory, barriers + 0);
-        const PairTask task(p, kRows, kColumns);
+        const PairTask task(p, kTile, kColumns);
         const Product& product = task.of_b ? p.of_b : p.of_a;
         const int steps = (product.depth + kTensorBoxRows - 1) / kTensorBoxRows;
         Sums<kColumns> sums;
@@ -151,7 +150,7 @@ __global__ void __launch_bounds__(kSharingThreads, 1)
 
 template <int kColumns>
 void launch_products(Products p) {
-  const unsigned tiles = p.number_tiles(kRows, kColumns);
+  const unsigned tiles = p.number_tiles(kTile, kColumns);
   launch(pair_block_warpgroup_kernel<kColumns>,
          {.grid = dim3(tiles),
           .block = dim3(kSharingThreads),

@@ -28,7 +28,7 @@ enum class PairBoundKind { nwj, donsker_varadhan };
 template <class T>
 struct PairBoundForward {
   static constexpr std::string_view name = "pair_bound_forward";
-  PairTotals<T> totals;  // of the rows
+  PairTotals<T> totals;
   PairBoundKind kind;
   double rate;
   double* log_average;     // [1] or null, updated

@@ -36,7 +36,7 @@ class PairWarpgroupTiles : public PairLayout<16, 128> {
                                 const SharedPointer<BFloat16>& memory)
       : source_(source),
         panels_(static_cast<int>(panels_of(s))),
-        own_(memory + static_cast<int>((0U - shared_address(memory)) % 1024 / sizeof(BFloat16))),
+        own_(aligned_panels(memory)),
         ring_(own_ + panels_ * kChunkSize),
         barriers_(barriers()) {
     if (threadIdx.x == 0) {

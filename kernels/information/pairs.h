@@ -127,14 +127,12 @@ struct PairSums {
   }
 };
 
-/// What PairSums leaves.
+/// What PairSums leaves of the rows.
 template <class T>
 struct PairTotals {
-  const T* diagonal;         // [n]
-  const T* row_largest;      // [n]
-  const double* row_sum;     // [n]
-  const T* column_largest;   // [n] or null: one way only
-  const double* column_sum;  // [n] or null
+  const T* diagonal;      // [n]
+  const T* row_largest;   // [n]
+  const double* row_sum;  // [n]
   std::int64_t n;
 };
 

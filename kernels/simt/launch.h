@@ -13,6 +13,9 @@ struct LaunchConfig {
   std::size_t shared_bytes = 0;  ///< dynamic shared memory
 };
 
+/// Shared memory that a block may have.
+inline std::size_t most_shared_bytes() { return kSharedLimit; }
+
 /// Runs the kernel to its end; what the model finds wrong is an Error that names the kernel, block
 /// and thread.
 template <class... Parameters>

@@ -172,8 +172,9 @@ void cp_async_16(const SharedPointer<T>& target, const std::type_identity_t<T>* 
   issue_async_copy({target.place().region, target.place().offset, where}, source, 16, copied);
 }
 
-inline void named_barrier(int id, int threads, Location where = Location::current()) {
-  part_barrier(id, threads, where);
+template <int kId>
+void named_barrier(int threads, Location where = Location::current()) {
+  part_barrier(kId, threads, where);
 }
 
 inline void cp_async_commit() { commit_async_copies(); }

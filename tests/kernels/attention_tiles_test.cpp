@@ -216,20 +216,20 @@ TEST(AttentionTilesTest, Tf32IsWithin5em3) {
 }
 
 TEST(AttentionTilesTest, ShortSequencesShareABlock) {
-  for (const std::int64_t width : {4, 30, 32, 64}) {
-    for (const std::int64_t length : {1, 16, 32}) {
-      const AttentionLaunch l = attention_launch(width, length, 500, 1, 2);
-      EXPECT_EQ(l.team_warps, 1) << width << " " << length;
-      EXPECT_GT(l.block_teams, 1) << width << " " << length;
-    }
-    for (const std::int64_t length : {33, 50, 64}) {
+  constexpr std::size_t of_hopper = std::size_t{227} << 10;
+  for (const std::int64_t width : {4, 30, 32, 64, 128}) {
+    for (const std::size_t bytes : {2, 4}) {
       for (const int tiles : {1, 2}) {
-        const AttentionLaunch l = attention_launch(width, length, 500, tiles, 2);
-        EXPECT_EQ(l.team_warps, 4) << width << " " << length;
-        EXPECT_GT(l.block_teams, 1) << width << " " << length;
+        for (const std::int64_t length : {1, 16, 32, 33, 50, 64}) {
+          const AttentionLaunch l = attention_launch(width, length, 500, tiles, bytes, of_hopper);
+          SCOPED_TRACE(
+              fmt::format("{} of {} bytes, {} rows, {} tiles", width, bytes, length, tiles));
+          EXPECT_EQ(l.team_warps, length <= 32 && width <= 64 ? 1 : 4);
+          EXPECT_GT(l.block_teams, 1);
+        }
+        EXPECT_EQ(attention_launch(width, 65, 500, tiles, bytes, of_hopper).block_teams, 1);
       }
     }
-    EXPECT_EQ(attention_launch(width, 65, 500, 1, 2).block_teams, 1);
   }
 }
 
@@ -239,13 +239,16 @@ TEST(AttentionTilesTest, ABlockFitsEveryGpu) {
       for (const std::int64_t other : {1, 32, 33, 4096}) {
         for (const int tiles : {1, 2}) {
           for (const std::size_t bytes : {2, 4}) {
-            const AttentionLaunch l = attention_launch(width, own, other, tiles, bytes);
-            EXPECT_GE(l.width, width);
-            EXPECT_LE(l.shared_bytes(), kAttentionSharedBytes);
-            const int groups = l.team_warps == 4 ? attention_groups(l.width, tiles, bytes) : 1;
-            EXPECT_LE(l.threads(), kAttentionThreads * groups);
-            EXPECT_GE(l.block_teams, 1);
-            EXPECT_EQ(l.slots, other > l.other_rows ? 2 : 1) << width << " " << own << " " << other;
+            for (const std::size_t most : {kAttentionSharedBytes, std::size_t{227} << 10}) {
+              const AttentionLaunch l = attention_launch(width, own, other, tiles, bytes, most);
+              EXPECT_GE(l.width, width);
+              EXPECT_LE(l.shared_bytes(), most);
+              const int groups = l.team_warps == 4 ? attention_groups(l.width, tiles, bytes) : 1;
+              EXPECT_LE(l.threads(), kAttentionThreads * groups);
+              EXPECT_GE(l.block_teams, 1);
+              EXPECT_EQ(l.slots, other > l.other_rows ? 2 : 1)
+                  << width << " " << own << " " << other;
+            }
           }
         }
       }

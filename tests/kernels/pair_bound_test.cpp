@@ -55,7 +55,7 @@ struct Result {
         diagonal_weight(c.n),
         sum(c.n, 0.7),
         log_average(std::vector<double>{c.log_average}) {
-    const PairTotals<T> totals{diagonal.data(), largest.data(), sum.data(), nullptr, nullptr, c.n};
+    const PairTotals<T> totals{diagonal.data(), largest.data(), sum.data(), c.n};
     run(test_device(), PairBoundForward<T>{totals, c.kind, kRate,
                                            std::isnan(c.log_average) ? nullptr : log_average.data(),
                                            value.data(), weights()});
@@ -109,13 +109,13 @@ TYPED_TEST(PairBoundTest, NaNGivesNaN) {
   for_each_variant<TypeParam>([] {
     Result<TypeParam> r({300, PairBoundKind::donsker_varadhan, 2, kNone});
     r.sum[299] = std::numeric_limits<double>::quiet_NaN();
-    run(test_device(), PairBoundForward<TypeParam>{{r.diagonal.data(), r.largest.data(),
-                                                    r.sum.data(), nullptr, nullptr, 300},
-                                                   PairBoundKind::donsker_varadhan,
-                                                   1,
-                                                   nullptr,
-                                                   r.value.data(),
-                                                   r.weights()});
+    run(test_device(),
+        PairBoundForward<TypeParam>{{r.diagonal.data(), r.largest.data(), r.sum.data(), 300},
+                                    PairBoundKind::donsker_varadhan,
+                                    1,
+                                    nullptr,
+                                    r.value.data(),
+                                    r.weights()});
     EXPECT_TRUE(std::isnan(r.value[0]));
   });
 }

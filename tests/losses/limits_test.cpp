@@ -269,8 +269,8 @@ double held(const Form& form, std::int64_t n) {
 }
 
 /// Beyond the samples whose scores are kept (kPairKept): far from N x N, and at twice the samples
-/// at most a little over twice as much. (CUDA's kernels hold a band besides, which PairGradient's
-/// workspace_size bounds: PairsOnTensorCores.BandsAreBounded.)
+/// at most a little over twice as much. (CUDA's kernels hold a block besides, which PairGradient's
+/// workspace_size bounds: PairsOnTensorCores.BlocksAreBounded.)
 TEST(EstimatorMemory, GrowsWithTheSamplesAndNotTheirSquare) {
   std::vector<Form> all = forms();
   const Loss over_blocks = [](auto x) {

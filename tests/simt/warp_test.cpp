@@ -217,6 +217,8 @@ TEST(Barrier, MustBeReachedByAllThreads) {
   });
 }
 
+__device__ void team_barrier(int team) { team == 0 ? named_barrier<1>(64) : named_barrier<2>(64); }
+
 /// Two teams of 64 threads pass a value on in turns, the second team twice as often. Racing: the
 /// first team's last turn has no barrier of its own.
 template <bool Racing>
@@ -226,9 +228,9 @@ __global__ void teams_kernel(int* y) {
   int value = thread;
   for (int turn = 0; turn < 4 * (1 + team); ++turn) {
     cells[64 * team + thread] = value;
-    if (!(Racing && team == 0 && turn == 3)) named_barrier(1 + team, 64);
+    if (!(Racing && team == 0 && turn == 3)) team_barrier(team);
     value = cells[64 * team + (thread + 33) % 64];
-    named_barrier(1 + team, 64);
+    team_barrier(team);
   }
   y[threadIdx.x] = value;
 }
@@ -236,11 +238,11 @@ __global__ void teams_kernel(int* y) {
 template <int Kind>
 __global__ void bad_team_kernel() {
   const auto thread = static_cast<int>(threadIdx.x);
-  if constexpr (Kind == 0) named_barrier(0, 64);
-  if constexpr (Kind == 1) named_barrier(1, 33);
-  if constexpr (Kind == 2) named_barrier(1, thread < 32 ? 64 : 96);
+  if constexpr (Kind == 0) named_barrier<0>(64);
+  if constexpr (Kind == 1) named_barrier<1>(33);
+  if constexpr (Kind == 2) named_barrier<1>(thread < 32 ? 64 : 96);
   if constexpr (Kind == 3) {
-    if (thread < 40) named_barrier(1, 64);
+    if (thread < 40) named_barrier<1>(64);
   }
 }
 
