@@ -73,11 +73,14 @@ struct InspectCommand {
   }
 
   void write_attention() const {
-    require(common.config.ends_with(".safetensors"), "inspect",
-            "--attention needs the file of a trained model, .../trials/NAME/model.safetensors of "
-            "what `cmir train` left");
+    const std::string file =
+        std::filesystem::is_directory(common.config)
+            ? (std::filesystem::path(common.config) / "model.safetensors").string()
+            : common.config;
+    require(file.ends_with(".safetensors"), "inspect",
+            "--attention needs a trained model, .../trials/NAME of what `cmir train` left");
     set_threads(common.threads);
-    const LoadedModel loaded = load_model(common.config, usable_device(common.device));
+    const LoadedModel loaded = load_model(file, usable_device(common.device));
     Config config = loaded.description.config;
     if (!common.data.empty()) config.data.path = common.data;
     const PreparedData data = prepare_data(

@@ -6,7 +6,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 sh tools/install_packages.sh
-cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMIR_TESTS=OFF -DCMIR_BENCH=OFF >/dev/null
+# Without a GPU its kernels, which nvcc may be there to compile, would only take time.
+if [ -e /dev/nvidiactl ]; then cuda=AUTO; else cuda=OFF; fi
+cmake -S . -B build/release -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMIR_TESTS=OFF -DCMIR_BENCH=OFF -DCMIR_CUDA=$cuda >/dev/null
 cmake --build build/release
 cmir=build/release/tools/cmir
 if $cmir data info mosi_utt >/dev/null 2>&1; then

@@ -24,6 +24,9 @@ constexpr const char* kReference = "#777777";
 constexpr double kPlotWidth = 620, kPlotHeight = 320, kTickSize = 12, kLabelSize = 13;
 
 const char* color_of(std::size_t index) { return kPalette[index % kPalette.size()]; }
+std::size_t style_of(const Series& series, std::size_t index) {
+  return series.style < 0 ? index : static_cast<std::size_t>(series.style);
+}
 
 /// Values beyond 1e100 would overflow when ranges are formed; no result is that large.
 bool drawable(double value) { return std::abs(value) < 1e100; }
@@ -306,7 +309,7 @@ void draw_series(Frame& frame, const Axis& x, const Series& series, std::size_t 
       frame.shapes.polygon(outline, color, 0.16);
     }
     const bool dense = series.x.size() > 40;  // a training curve: the line alone
-    frame.shapes.polyline(line, color, dense && run.size() > 1 ? 1.6 : 2.2);
+    frame.shapes.polyline(line, color, dense && run.size() > 1 ? 1.6 : 2.2, series.dashed);
     if (dense && run.size() > 1) continue;
     for (const std::size_t i : run) {
       if (!bands) {
@@ -341,7 +344,8 @@ std::string svg(const LineChart& chart) {
       y_range.include(series.y[i] - error_at(series.error, i));
       y_range.include(series.y[i] + error_at(series.error, i));
     }
-    legend.push_back({series.name, color_of(legend.size()), static_cast<int>(legend.size()), true});
+    const std::size_t style = style_of(series, legend.size());
+    legend.push_back({series.name, color_of(style), static_cast<int>(style), true, series.dashed});
   }
   require_data(x_range, chart.title);
   append_references(legend, chart.references, y_range);
@@ -359,7 +363,7 @@ std::string svg(const LineChart& chart) {
   frame.draw_x_axis(x, chart.x_label);
   frame.draw_references(chart.references);
   for (std::size_t i = 0; i < chart.series.size(); ++i) {
-    draw_series(frame, x, chart.series[i], i, chart.bands);
+    draw_series(frame, x, chart.series[i], style_of(chart.series[i], i), chart.bands);
   }
   return frame.finish();
 }

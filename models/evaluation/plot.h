@@ -17,6 +17,8 @@ struct Series {
   std::string name;
   std::vector<double> x, y;
   std::vector<double> error;  ///< half height of the error bar or band at each point; may be empty
+  int style = -1;  ///< number of colour and marker, of 8; -1: the series' own among the chart's
+  bool dashed = false;
 };
 
 /// A dashed horizontal line, e.g. the paper's figure or the share of the majority class.

@@ -88,11 +88,12 @@ void Svg::line(Point from, Point to, std::string_view color, double width, bool 
       dashed ? " stroke-dasharray=\"6 4\"" : "");
 }
 
-void Svg::polyline(const std::vector<Point>& points, std::string_view color, double width) {
+void Svg::polyline(const std::vector<Point>& points, std::string_view color, double width,
+                   bool dashed) {
   body_ += fmt::format(
       "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" "
-      "stroke-linejoin=\"round\"/>\n",
-      points_attribute(points), color, width);
+      "stroke-linejoin=\"round\"{}/>\n",
+      points_attribute(points), color, width, dashed ? " stroke-dasharray=\"6 4\"" : "");
 }
 
 void Svg::polygon(const std::vector<Point>& points, std::string_view color, double opacity) {

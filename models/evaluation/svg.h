@@ -32,7 +32,8 @@ class Svg {
   static constexpr int kMarkerShapes = 8;
 
   void line(Point from, Point to, std::string_view color, double width, bool dashed = false);
-  void polyline(const std::vector<Point>& points, std::string_view color, double width);
+  void polyline(const std::vector<Point>& points, std::string_view color, double width,
+                bool dashed = false);
   void polygon(const std::vector<Point>& points, std::string_view color, double opacity);
   void rectangle(Point corner, double width, double height, std::string_view color);
   /// Shape 0..7: circle, square, triangle up, diamond, triangle down, plus, cross, ring. `title` is

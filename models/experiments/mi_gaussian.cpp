@@ -1,5 +1,6 @@
 #include "models/experiments/mi_gaussian.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <iterator>
@@ -98,12 +99,20 @@ Table table_of(const MiGaussianOptions& options) {
   return Table(std::move(columns));
 }
 
+/// What lies higher would press the other lines together in the picture.
+double most_drawn(const MiGaussianOptions& options) {
+  return 2 * *std::ranges::max_element(options.nats) + 1;
+}
+
 void add_results(const std::string& estimator, const std::string& pairs,
                  const MiGaussianOptions& options, const std::vector<Accuracy>& accuracies,
-                 StudyReport& report, LineChart& chart) {
+                 int style, StudyReport& report, LineChart& chart) {
   std::vector<Cell> means{estimator, pairs, "estimate"}, biases{estimator, pairs, "bias"},
       variances{estimator, pairs, "variance"}, errors{estimator, pairs, "mean squared error"};
-  Series line{.name = estimator + ", " + pairs, .x = options.nats};
+  Series line{.name = estimator + ", " + pairs,
+              .x = options.nats,
+              .style = style,
+              .dashed = pairs == "cubic"};
   for (std::size_t k = 0; k < accuracies.size(); ++k) {
     const Accuracy& a = accuracies[k];
     const double bias = a.mean - options.nats[k], variance = a.deviation * a.deviation,
@@ -112,7 +121,7 @@ void add_results(const std::string& estimator, const std::string& pairs,
     biases.emplace_back(bias);
     variances.emplace_back(variance);
     errors.emplace_back(squared_error);
-    line.y.push_back(a.mean);
+    line.y.push_back(a.mean <= most_drawn(options) ? a.mean : NAN);
     line.error.push_back(a.deviation);
     report.json["estimates"].push_back({{"estimator", estimator},
                                         {"pairs", pairs},
@@ -139,7 +148,9 @@ StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
                          "and mean squared error, in nats",
                      .table = table_of(options),
                      .json = {{"estimates", Json::array()}}};
-  LineChart chart{.title = report.title, .x_label = "mutual information", .y_label = "estimate"};
+  LineChart chart{.title = fmt::format("{}; none above {:g}", report.title, most_drawn(options)),
+                  .x_label = "mutual information",
+                  .y_label = "estimate"};
   const std::int64_t total = 2 * static_cast<std::int64_t>(std::size(kEstimators)) *
                              static_cast<std::int64_t>(options.nats.size()) * options.steps;
   std::optional<Progress> progress;
@@ -151,10 +162,15 @@ StudyReport mi_gaussian_study(const MiGaussianOptions& options) {
         ++done;
         if (progress) progress->update(done, named.name);
       });
-      add_results(named.name, cubic ? "cubic" : "linear", options, accuracies, report, chart);
+      const auto style = static_cast<int>(&named - std::begin(kEstimators));
+      add_results(named.name, cubic ? "cubic" : "linear", options, accuracies, style, report,
+                  chart);
     }
   }
-  chart.series.push_back({.name = "truth", .x = options.nats, .y = options.nats});
+  chart.series.push_back({.name = "truth",
+                          .x = options.nats,
+                          .y = options.nats,
+                          .style = static_cast<int>(std::size(kEstimators))});
   report.picture = svg(chart);
   return report;
 }

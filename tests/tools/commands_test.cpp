@@ -184,9 +184,10 @@ TEST_F(Commands, InspectAttention) {
                {"no sample '" + id + "x'", "did you mean '" + id});
   expect_error({"inspect", model, "--attention", "maps", "--sample", "nope"}, 2,
                {"no sample 'nope'; its first is '" + id});
-  expect_error({"inspect", "synthetic", "--attention", "maps"}, 2,
-               {"needs the file of a trained model"});
+  expect_error({"inspect", "synthetic", "--attention", "maps"}, 2, {"needs a trained model"});
   expect_error({"inspect", "synthetic", "--sample", id}, 2, {"--sample is for --attention"});
+  const std::string folder = std::filesystem::path(model).parent_path().string();
+  EXPECT_THAT(output({"inspect", folder, "--attention", "maps"}), HasSubstr("maps of sample"));
   train("r");
   expect_error({"inspect", std::string("r/") + kModel, "--attention", "maps"}, 2,
                {"has attention"});
