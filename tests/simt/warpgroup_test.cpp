@@ -39,7 +39,16 @@ int panel_element(int row, int column) {
   return row * 64 + ((column / 8) ^ (row % 8)) * 8 + column % 8;
 }
 
-/// Copies a box to `panel`, and waits for it.
+/// For that many arrivals. All threads call, and meet.
+__device__ void start_barrier(const SharedPointer<Mbarrier>& barrier, unsigned count) {
+  if (threadIdx.x == 0) {
+    mbarrier_init(barrier, count);
+    fence_mbarrier_init();
+  }
+  __syncthreads();
+}
+
+/// Starts to copy a box to `panel`.
 __device__ void load_box(const SharedPointer<BFloat16>& panel, const TensorMap& map, int feature,
                          int head, int row, const SharedPointer<Mbarrier>& barrier) {
   if (threadIdx.x == 0) {
@@ -51,11 +60,7 @@ __device__ void load_box(const SharedPointer<BFloat16>& panel, const TensorMap& 
 __global__ void box_kernel(TensorMap map, int feature, int head, int row, BFloat16* out) {
   CMIR_DYNAMIC_SHARED(BFloat16, panel);
   CMIR_SHARED(Mbarrier, barrier, [1]);
-  if (threadIdx.x == 0) {
-    mbarrier_init(barrier, 1);
-    fence_mbarrier_init();
-  }
-  __syncthreads();
+  start_barrier(barrier, 1);
   load_box(panel, map, feature, head, row, barrier);
   mbarrier_wait(barrier, 0);
   for (int i = static_cast<int>(threadIdx.x); i < kPanel; i += 32) out[i] = panel[i];
@@ -86,11 +91,7 @@ __global__ void product_kernel(TensorMap a, TensorMap b, float* out) {
   CMIR_DYNAMIC_SHARED(BFloat16, memory);
   CMIR_SHARED(Mbarrier, barrier, [1]);
   constexpr int panels = kTiles / 8;
-  if (threadIdx.x == 0) {
-    mbarrier_init(barrier, 1 + panels);
-    fence_mbarrier_init();
-  }
-  __syncthreads();
+  start_barrier(barrier, 1 + panels);
   load_box(memory, a, 0, 0, 0, barrier);
   for (int i = 0; i < panels; ++i) {
     load_box(memory + (1 + i) * kPanel, b, kRows ? 0 : 64 * i, 0, kRows ? 64 * i : 0, barrier);
@@ -167,11 +168,7 @@ template <bool kMnMajorA>
 __global__ void columns_kernel(TensorMap a, TensorMap b, float* out) {
   CMIR_DYNAMIC_SHARED(BFloat16, memory);
   CMIR_SHARED(Mbarrier, barrier, [1]);
-  if (threadIdx.x == 0) {
-    mbarrier_init(barrier, 3);
-    fence_mbarrier_init();
-  }
-  __syncthreads();
+  start_barrier(barrier, 3);
   load_box(memory, a, 0, 0, 0, barrier);
   for (int i = 0; i < 2; ++i) load_box(memory + (1 + i) * kPanel, b, 64 * i, 0, 0, barrier);
   mbarrier_wait(barrier, 0);
@@ -218,8 +215,7 @@ template <int kWait>
 __global__ void unfinished_kernel(TensorMap map) {
   CMIR_DYNAMIC_SHARED(BFloat16, panel);
   CMIR_SHARED(Mbarrier, barrier, [1]);
-  if (threadIdx.x == 0) mbarrier_init(barrier, 1);
-  __syncthreads();
+  start_barrier(barrier, 1);
   load_box(panel, map, 0, 0, 0, barrier);
   mbarrier_wait(barrier, 0);
   float sums[8][4];
